@@ -1,0 +1,1 @@
+"""The programs that do the I/O. They know no Hydra and no YAML: the job reaches them resolved."""
