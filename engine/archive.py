@@ -1,0 +1,242 @@
+"""The directory of one job. The only module that builds a path in it.
+
+    job.json job.yaml overrides.txt provenance.json plan.json environment.json system.yaml
+    stages/<nn>-<name>[-option][-trial]/ argv.json stdout.log stderr.log outcome.json result.json
+    result.json verdict.json MANIFEST.sha256
+
+The first row is there before the first stage starts; the last file is the seal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from .canonical import Document, sha256_file
+from .errors import ArchiveError
+
+JOB = "job.json"
+JOB_YAML = "job.yaml"
+OVERRIDES = "overrides.txt"
+PROVENANCE = "provenance.json"
+PLAN = "plan.json"
+ENVIRONMENT = "environment.json"
+SYSTEM = "system.yaml"
+RESULT = "result.json"
+VERDICT = "verdict.json"
+MANIFEST = "MANIFEST.sha256"
+
+ARGV = "argv.json"
+STDOUT = "stdout.log"
+STDERR = "stderr.log"
+OUTCOME = "outcome.json"
+
+# A document of an archive is small; what is larger is not one.
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+
+_MANIFEST_LINE = re.compile(r"^([0-9a-f]{64})  (.+)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """One archive by its directory."""
+
+    root: Path
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run."""
+        return self.root.name
+
+    def path(self, name: str) -> Path:
+        """The path of a file by its name in the archive."""
+        return self.root / name
+
+    def stage(self, launch_name: str, file: str) -> Path:
+        """The path of a launch's file."""
+        return self.root / stage_file(launch_name, file)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the job has ended and its manifest stands."""
+        return (self.root / MANIFEST).is_file()
+
+
+def stage_file(launch_name: str, file: str) -> str:
+    """Name in the archive of a launch's file."""
+    return f"stages/{launch_name}/{file}"
+
+
+def create(results_dir: Path, benchmark: str, job_sha256: str) -> Archive:
+    """Make a new archive directory; two jobs never share one. Raises ArchiveError."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{stamp}-{benchmark.replace('/', '-')}-{job_sha256[:8]}"
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 10_000):
+            root = results_dir / (name if number == 1 else f"{name}-{number}")
+            try:
+                root.mkdir()
+            except FileExistsError:
+                continue
+            return Archive(root=root)
+    except OSError as error:
+        raise _unwritable(results_dir, error) from error
+    raise ArchiveError(f"{results_dir} already holds 10,000 archives named {name}")
+
+
+def write(archive: Archive, name: str, data: bytes) -> None:
+    """Write a file of the archive whole or not at all. Raises ArchiveError."""
+    write_whole(archive.path(name), data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, through a temporary name. Raises ArchiveError."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def make_stage(archive: Archive, launch_name: str) -> None:
+    """Make the directory of a launch. Raises ArchiveError."""
+    directory = archive.path(f"stages/{launch_name}")
+    try:
+        directory.parent.mkdir(exist_ok=True)
+        directory.mkdir()
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+def to_yaml(document: Document) -> bytes:
+    """A document as YAML for people."""
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    return text.encode()
+
+
+def read_document(path: Path) -> Any:  # noqa: ANN401 - whatever JSON the file holds
+    """A JSON document of an archive. Raises ArchiveError that names file, line and column."""
+    try:
+        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+            raise ArchiveError(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArchiveError(f"{path}: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ArchiveError(f"{path}, {place}: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArchiveError(f"{path}: {error}") from error
+
+
+def open_archive(path: Path) -> Archive:
+    """An existing archive. Raises ArchiveError where the path is none."""
+    if not path.is_dir():
+        raise ArchiveError(f"{path} is not a directory", hint="name the directory of one run")
+    if not (path / JOB).is_file():
+        raise ArchiveError(
+            f"{path} is no archive: it holds no {JOB}", hint="mlps history lists the archives"
+        )
+    return Archive(root=path.resolve())
+
+
+# ---------------------------------------------------------------- the seal
+
+
+def file_names(archive: Archive) -> Iterator[str]:
+    """Names of all files but the manifest, sorted. A link or a device counts as a file."""
+    names = [
+        (Path(directory) / file).relative_to(archive.root).as_posix()
+        for directory, _, found in os.walk(archive.root)
+        for file in found
+    ]
+    yield from sorted(name for name in names if name != MANIFEST)
+
+
+def seal(archive: Archive) -> None:
+    """Write the manifest: the SHA-256 of every file, in the form of sha256sum."""
+    write(archive, MANIFEST, manifest_text(archive))
+
+
+def manifest_text(archive: Archive) -> bytes:
+    """The manifest that fits the files as they are now. Raises ArchiveError."""
+    try:
+        lines = [f"{sha256_file(archive.path(name))}  {name}\n" for name in file_names(archive)]
+    except OSError as error:
+        raise _unwritable(archive.root, error) from error
+    return "".join(lines).encode()
+
+
+def manifest_flaws(archive: Archive) -> list[tuple[str, str]]:
+    """(file, what is wrong with it) for all that the manifest does not agree with."""
+    try:
+        text = archive.path(MANIFEST).read_bytes()
+    except OSError as error:
+        return [(MANIFEST, f"cannot be read: {error.strerror}")]
+    listed, flaws = _parse_manifest(text)
+    present = set(file_names(archive))
+    flaws += [(name, "is missing") for name in sorted(set(listed) - present)]
+    flaws += [(name, "is not in the manifest") for name in sorted(present - set(listed))]
+    for name in sorted(present & set(listed)):
+        flaw = _file_flaw(archive.path(name), listed[name])
+        flaws += [] if flaw is None else [(name, flaw)]
+    return flaws
+
+
+def _parse_manifest(text: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    listed: dict[str, str] = {}
+    flaws = []
+    for number, line in enumerate(text.decode(errors="replace").split("\n")[:-1], 1):
+        match = _MANIFEST_LINE.match(line)
+        if match is None or not _is_inside(match[2]):
+            flaws.append((MANIFEST, f"line {number} cannot be read"))
+        else:
+            listed[match[2]] = match[1]
+    canonical = "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode()
+    if not flaws and canonical != text:
+        flaws.append((MANIFEST, "is not in its canonical form: sorted, one line a file"))
+    return listed, flaws
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _file_flaw(path: Path, sha256: str) -> str | None:
+    if path.is_symlink() or not path.is_file():
+        return "is not a plain file"
+    try:
+        return None if sha256_file(path) == sha256 else "is not what was sealed"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _unwritable(path: Path, error: OSError) -> ArchiveError:
+    return ArchiveError(
+        f"{path} cannot be written: {error.strerror or error}",
+        hint="check the directory of results_dir: it must exist, be writable and have space",
+    )
+
+
+def listed_archives(results_dir: Path) -> Sequence[Archive]:
+    """Archives directly below a results directory, oldest first."""
+    if not results_dir.is_dir():
+        return ()
+    found = [Archive(root=path) for path in results_dir.iterdir() if (path / JOB).is_file()]
+    return tuple(sorted(found, key=lambda archive: archive.run_id))

@@ -1,0 +1,241 @@
+"""The commands behind `mlps WORD`. Each takes its arguments and returns an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import archive as files
+from .archive import Archive
+from .canonical import Document, pretty_json
+from .errors import ArchiveError
+from .jobs import PreparedJob, prepare
+from .preflight import Machine, check_machine
+from .progress import open_display
+from .replay import rerun_request, resume_request
+from .report import csv_report, headline, read_published, write_report
+from .rules import Finding, errors, judge_job
+from .run import Report, Request, fresh_request, run_job
+from .signals import catch_stop_requests
+from .sweep import run_sweep, write_sweep
+from .tables import write_table
+from .verify import Verification, verify_archive
+
+
+def run(overrides: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
+    """`mlps [overrides]`: one job."""
+    job = prepare(overrides, config_dirs)
+    return _run(fresh_request(job.composition, job.spec, job.plan), job.composition.notes, as_json)
+
+
+def sweep(overrides: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
+    """`mlps -m overrides`: one job for each combination."""
+    directory, document = run_sweep(overrides, config_dirs, sys.stderr)
+    if as_json:
+        _print_json(document | {"path": str(directory)})
+    else:
+        write_sweep(sys.stdout, document)
+        sys.stderr.write(f"sweep {directory}\n")
+    return int(document["exit_code"])
+
+
+def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
+    """`mlps plan`: what would run, and how it would count."""
+    job = prepare(arguments, config_dirs)
+    findings = judge_job(job.spec, job.composition.origins)
+    verdict = "INVALID" if errors(findings) else job.spec.division.name.upper()
+    if as_json:
+        extra = {
+            "would_be": verdict,
+            "findings": [finding.as_document() for finding in findings],
+            "job": job.spec.document,
+        }
+        _print_json(job.plan.as_document() | extra)
+    else:
+        _show_notes(job.composition.notes)
+        _write_plan(job, verdict, findings)
+    return 7 if errors(findings) else 0
+
+
+def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
+    """`mlps doctor`: preflight alone."""
+    job = prepare(arguments or ["benchmark=kvcache/quick"], config_dirs)
+    machine = check_machine(job.spec, job.plan, os.environ)
+    if as_json:
+        _print_json(_machine_document(machine))
+    else:
+        for finding in machine.findings:
+            print(finding)
+        count = len(errors(machine.findings))
+        print("this machine is ready" if count == 0 else f"not ready: {count} to mend")
+    return 3 if errors(machine.findings) else 0
+
+
+def verify(arguments: Sequence[str], *, as_json: bool) -> int:
+    """`mlps verify PATH...`: recompute everything that archives claim."""
+    paths = _paths("verify", arguments)
+    found = [verify_archive(archive) for path in paths for archive in _archives_at(path)]
+    if as_json:
+        _print_json([verification.as_document() for verification in found])
+    else:
+        for verification in found:
+            _write_verification(verification)
+    return max(verification.exit_code for verification in found)
+
+
+def report(arguments: Sequence[str], *, as_json: bool) -> int:
+    """`mlps report PATH...`: the numbers of archives."""
+    parser = _parser("report")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    parser.add_argument("--csv", action="store_true", help="one line per metric")
+    options = parser.parse_args(arguments)
+    published = [
+        read_published(files.open_archive(archive))
+        for path in options.paths
+        for archive in _archives_at(path)
+    ]
+    if as_json:
+        _print_json([item.as_document() for item in published])
+    elif options.csv:
+        sys.stdout.write(csv_report(published))
+    else:
+        for item in published:
+            write_report(sys.stdout, item)
+    return 0
+
+
+def history(arguments: Sequence[str], *, as_json: bool) -> int:
+    """`mlps history`: the archives of a results directory, oldest first."""
+    parser = _parser("history")
+    parser.add_argument("results_dir", nargs="?", type=Path, default=Path("results"))
+    results_dir = parser.parse_args(arguments).results_dir
+    if not results_dir.is_dir():
+        raise ArchiveError(f"{results_dir} is not a directory", hint="mlps history RESULTS_DIR")
+    entries = [_history_entry(archive) for archive in files.listed_archives(results_dir)]
+    if as_json:
+        _print_json(entries)
+    else:
+        names = ("run_id", "status", "verdict", "headline")
+        rows = [tuple(str(entry[name] or "") for name in names) for entry in entries]
+        write_table(sys.stdout, ("run", "status", "verdict", "result"), rows)
+    return 0
+
+
+def rerun(arguments: Sequence[str], *, as_json: bool) -> int:
+    """`mlps rerun ARCHIVE`: the same job once more."""
+    return _run(rerun_request(_one_path("rerun", arguments)), (), as_json)
+
+
+def resume(arguments: Sequence[str], *, as_json: bool) -> int:
+    """`mlps resume ARCHIVE`: the rest of a job."""
+    return _run(resume_request(_one_path("resume", arguments)), (), as_json)
+
+
+# ---------------------------------------------------------------- running and showing
+
+
+def _run(request: Request, notes: Sequence[str], as_json: bool) -> int:
+    _show_notes(notes)
+    with catch_stop_requests() as stops, open_display(sys.stderr) as display:
+        done = run_job(request, display, stops)
+    _show_run(done, as_json)
+    return done.verdict.exit_code
+
+
+def _show_run(done: Report, as_json: bool) -> None:
+    published = read_published(done.archive)
+    if as_json:
+        _print_json(published.as_document() | {"exit_code": done.verdict.exit_code})
+    else:
+        write_report(sys.stdout, published)
+    sys.stderr.write(f"archive {done.archive.root}\n")
+    failure = done.result["failure"]
+    if failure is not None:
+        logs = done.archive.path(f"stages/{failure['stage']}")
+        sys.stderr.write(f"logs of the stage that failed: {logs}\n")
+
+
+def _show_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+
+
+def _write_plan(job: PreparedJob, verdict: str, findings: Sequence[Finding]) -> None:
+    spec, steps = job.spec, job.plan
+    print(f"job {spec.sha256}")
+    hosts = f"{len(steps.hosts)} host" + ("s" if len(steps.hosts) > 1 else "")
+    print(f"{spec.benchmark}, {steps.ranks} ranks on {hosts}, launcher {spec.launcher.name}")
+    print(f"data_dir {spec.data_dir}\nresults_dir {spec.results_dir}")
+    print(f"division {spec.division.name} of edition {spec.edition}: would be {verdict}")
+    for finding in findings:
+        print(finding)
+    for launch in steps.launches:
+        condition = "" if launch.when == "success" else f", runs {launch.when}"
+        print(f"\n{launch.name}: {launch.ranks} ranks, limit {launch.time_limit_s:g} s{condition}")
+        print("  " + shlex.join(launch.argv))
+
+
+def _write_verification(verification: Verification) -> None:
+    state = "valid" if verification.exit_code == 0 else "NOT VALID"
+    print(f"{verification.run_id}: {state}, verdict {verification.verdict}")
+    for finding in verification.findings:
+        print(f"  {finding}")
+
+
+def _machine_document(machine: Machine) -> Document:
+    return {
+        "ready": not errors(machine.findings),
+        "launcher_program": None if machine.program is None else str(machine.program),
+        "needs": None if machine.needs is None else machine.needs.as_document(),
+        "findings": [finding.as_document() for finding in machine.findings],
+    }
+
+
+def _history_entry(archive: Archive) -> Document:
+    entry: Document = {"run_id": archive.run_id, "path": str(archive.root)}
+    if not archive.sealed:
+        return entry | {"status": "unfinished", "verdict": None, "headline": None}
+    try:
+        published = read_published(archive)
+    except ArchiveError as error:
+        return entry | {"status": "unreadable", "verdict": None, "headline": error.message}
+    return entry | {
+        "status": published.result["status"],
+        "verdict": published.verdict["verdict"],
+        "headline": headline(published.result),
+    }
+
+
+def _archives_at(path: Path) -> list[Path]:
+    """The archive at a path, or all archives of a results directory."""
+    if path.is_dir() and not (path / files.JOB).exists():
+        found = [archive.root for archive in files.listed_archives(path)]
+        if found:
+            return found
+    return [path]
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"mlps {name}", allow_abbrev=False)
+
+
+def _paths(name: str, arguments: Sequence[str]) -> list[Path]:
+    parser = _parser(name)
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    paths: list[Path] = parser.parse_args(arguments).paths
+    return paths
+
+
+def _one_path(name: str, arguments: Sequence[str]) -> Path:
+    parser = _parser(name)
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
+    path: Path = parser.parse_args(arguments).archive
+    return path
+
+
+def _print_json(document: object) -> None:
+    sys.stdout.write(pretty_json(document).decode())

@@ -1,0 +1,167 @@
+"""From a job to its launches, in order. Pure: what is planned is what runs and what is archived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .canonical import Document
+from .launch import build_argv, rank_variables
+from .spec import JobSpec, Stage, When
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One process group: a stage of an option and trial, with its argv and limits."""
+
+    index: int
+    stage: str
+    option: str | None
+    trial: int | None
+    measured: bool
+    when: When
+    undone_by: str | None
+    argv: tuple[str, ...]
+    ranks: int
+    time_limit_s: float
+    start_limit_s: float
+    silence_limit_s: float
+
+    @property
+    def name(self) -> str:
+        """Directory name in the archive: `02-run-opt1-0`."""
+        parts = [f"{self.index:02d}", self.stage]
+        parts += [] if self.option is None else [self.option]
+        parts += [] if self.trial is None else [str(self.trial)]
+        return "-".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All launches of a job. `python` is the interpreter of the ranks, the one outer input."""
+
+    job_sha256: str
+    python: str
+    hosts: tuple[str, ...]
+    ranks: int
+    variables: tuple[str, ...]
+    launches: tuple[Launch, ...]
+
+    def as_document(self) -> Document:
+        """What `mlps plan --json` prints and plan.json holds."""
+        return {
+            "job_sha256": self.job_sha256,
+            "python": self.python,
+            "hosts": list(self.hosts),
+            "ranks": self.ranks,
+            "rank_variables": list(self.variables),
+            "launches": [
+                {
+                    "name": launch.name,
+                    "stage": launch.stage,
+                    "option": launch.option,
+                    "trial": launch.trial,
+                    "when": launch.when,
+                    "measured": launch.measured,
+                    "ranks": launch.ranks,
+                    "time_limit_s": launch.time_limit_s,
+                    "start_limit_s": launch.start_limit_s,
+                    "silence_limit_s": launch.silence_limit_s,
+                    "argv": list(launch.argv),
+                }
+                for launch in self.launches
+            ],
+        }
+
+
+def make_plan(spec: JobSpec, *, python: str) -> Plan:
+    """The launches of a job, whose ranks run under `python` unless the cluster names its own."""
+    interpreter = spec.cluster.python or python
+    launches = tuple(
+        _launch(spec, interpreter, index, stage, option, trial)
+        for index, (stage, option, trial) in enumerate(_steps(spec))
+    )
+    return Plan(
+        job_sha256=spec.sha256,
+        python=interpreter,
+        hosts=spec.cluster.hosts,
+        ranks=spec.cluster.ranks,
+        variables=rank_variables(spec.launcher),
+        launches=launches,
+    )
+
+
+def engine_command(spec: JobSpec, python: str, *arguments: str) -> tuple[str, ...]:
+    """The command of one rank of the job's engine."""
+    # -P: a module in the working directory must not be imported instead of an installed one.
+    return (python, "-P", "-m", f"mlps.engines.{spec.engine}", *arguments)
+
+
+Step = tuple[Stage, str | None, int | None]
+
+
+def _steps(spec: JobSpec) -> Iterator[Step]:
+    """Stages in order; those `each: option` or `trial` that follow one another repeat together."""
+    chosen = [
+        stage
+        for stage in spec.stages
+        if stage.when != "never" and (spec.selected is None or stage.name in spec.selected)
+    ]
+    start = 0
+    while start < len(chosen):
+        end = _run_end(chosen, start, "job")
+        if end == start:
+            yield chosen[start], None, None
+            start += 1
+            continue
+        for option in spec.options or (None,):
+            yield from _option_steps(chosen[start:end], option, spec.trials)
+        start = end
+
+
+def _option_steps(stages: list[Stage], option: str | None, trials: int) -> Iterator[Step]:
+    start = 0
+    while start < len(stages):
+        end = _run_end(stages, start, "option")
+        if end == start:
+            yield stages[start], option, None
+            start += 1
+            continue
+        for trial in range(trials):
+            yield from ((stage, option, trial) for stage in stages[start:end])
+        start = end
+
+
+def _run_end(stages: list[Stage], start: int, each: str) -> int:
+    """End of the run of stages from `start` that are not `each`; `start` where there is none."""
+    end = start
+    while end < len(stages) and stages[end].each not in ("job", each):
+        end += 1
+    return end
+
+
+def _launch(
+    spec: JobSpec, python: str, index: int, stage: Stage, option: str | None, trial: int | None
+) -> Launch:
+    arguments = ["--stage", stage.name]
+    arguments += [] if option is None else ["--option", option]
+    arguments += [] if trial is None else ["--trial", str(trial)]
+    return Launch(
+        index=index,
+        stage=stage.name,
+        option=option,
+        trial=trial,
+        measured=stage.measured,
+        when=stage.when,
+        undone_by=stage.undone_by,
+        argv=build_argv(
+            spec.launcher,
+            engine_command(spec, python, *arguments),
+            hosts=spec.cluster.hosts,
+            ranks_per_host=spec.cluster.ranks_per_host,
+        ),
+        ranks=spec.cluster.ranks,
+        time_limit_s=stage.time_limit_s,
+        start_limit_s=spec.start_limit_s,
+        silence_limit_s=spec.silence_limit_s,
+    )

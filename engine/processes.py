@@ -1,0 +1,120 @@
+"""Starts and ends process groups so that nothing outlives its owner on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+TERMINATE_GRACE_S = 5.0
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever a launcher leaves behind, so that it can be found and ended.
+
+    Linux only; elsewhere a launcher's own clean-up has to do.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start(
+    argv: Sequence[str], *, env: Mapping[str, str], program: Path, stderr: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a process group of its own, with pipes on standard input and output.
+
+    `program` is the file of argv[0]; argv itself stays as it was planned. The group gets SIGTERM
+    when this process dies, however that happens. Raises OSError.
+    """
+    return subprocess.Popen(
+        list(argv),
+        executable=program,
+        env=dict(env),
+        cwd="/",  # exists on every host, and holds no module of a user
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
+
+
+def output(argv: Sequence[str], *, env: Mapping[str, str], limit_s: float) -> bytes:
+    """Standard output of a short program. Raises OSError and subprocess.SubprocessError."""
+    done = subprocess.run(
+        list(argv),
+        env=dict(env),
+        timeout=limit_s,
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.stdout
+
+
+def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
+    """End a process and all that it started: SIGTERM, after `grace_s` SIGKILL. Never raises."""
+    family = _descendants(os.getpid())
+    if process.poll() is None and grace_s > 0:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=grace_s)
+    if process.poll() is None:
+        _kill(process.pid)
+    # Without its launcher a rank has no use; with a launcher that is gone it is our child now.
+    deadline = time.monotonic() + TERMINATE_GRACE_S
+    while time.monotonic() < deadline:
+        left = {*family, *_descendants(os.getpid())}
+        alive = [child for child in left if _is_alive(child)]
+        for child in alive:
+            _kill(child.pid)
+        _reap(process)
+        if not alive:
+            return
+        time.sleep(0.02)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _is_alive(child: psutil.Process) -> bool:
+    try:
+        return bool(child.is_running() and child.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Collect the launcher and the orphans that became our children."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=0)
+    for child in _descendants(os.getpid()):
+        if not _is_alive(child):
+            with contextlib.suppress(ChildProcessError, psutil.Error):
+                os.waitpid(child.pid, os.WNOHANG)

@@ -1,0 +1,113 @@
+"""The events that an engine writes on standard output, and what a result event must hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from .canonical import Document
+from .plan import Launch
+from .schema import load_schema
+
+OK = b"ok\n"
+STOP = b"stop\n"
+
+# A result at 100,000 ranks stays below it; a line that is longer is no event.
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankTable:
+    """Who the ranks are, in rank order, and the job that each of them says it has."""
+
+    places: tuple[tuple[str, int], ...]
+    job_sha256: dict[str, str]
+
+    def name(self, rank: int) -> str:
+        """A rank in words: `rank 3 on node2 (pid 411)`."""
+        if not 0 <= rank < len(self.places):
+            return f"rank {rank}"
+        host, pid = self.places[rank]
+        return f"rank {rank} on {host} (pid {pid})"
+
+    def find(self, *, host: str | None, pid: int) -> int | None:
+        """The rank that is this process; the host decides where two hosts have the pid."""
+        matches = [rank for rank, place in enumerate(self.places) if place[1] == pid]
+        at_host = [rank for rank in matches if self.places[rank][0] == host]
+        found = at_host or matches
+        return found[0] if found else None
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Host names in order of their first rank."""
+        return tuple(dict.fromkeys(host for host, _ in self.places))
+
+
+class ProtocolError(ValueError):
+    """A line that is no event, or an event that lacks what it must hold."""
+
+
+def parse_event(line: bytes) -> Document:
+    """One event of a line of standard output. Raises ProtocolError."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"no JSON: {_shown(line)}") from error
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        raise ProtocolError(f"no event: {_shown(line)}")
+    return event
+
+
+def parse_ranks(event: Document) -> RankTable:
+    """The table of a `ranks` event. Raises ProtocolError."""
+    try:
+        places = tuple((str(host), int(pid)) for host, pid in event["ranks"])
+        digests = {str(digest): str(ranks) for digest, ranks in event["job_sha256"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(f"a ranks event that cannot be read: {error}") from error
+    return RankTable(places=places, job_sha256=digests)
+
+
+def result_flaws(result: Document, launch: Launch, job_sha256: str, table: RankTable) -> list[str]:
+    """Why a result event cannot be used; empty where it can.
+
+    It must fit its schema, be of the stage that was started, come from every rank, and all ranks
+    must have had the archived job.
+    """
+    error = best_match(Draft202012Validator(load_schema("stage_result")).iter_errors(result))
+    if error is not None:
+        return [f"{error.json_path}: {error.message[:200]}"]
+    flaws = [
+        f"it is of {key} {result[key]!r}, not of {expected!r}"
+        for key, expected in (
+            ("stage", launch.stage),
+            ("option", launch.option),
+            ("trial", launch.trial),
+        )
+        if result[key] != expected
+    ]
+    if set(table.job_sha256) != {job_sha256}:
+        flaws.append(f"ranks had another job than the archived {job_sha256}: {table.job_sha256}")
+    flaws += _count_flaws(result["ranks"], launch.ranks, table)
+    return flaws
+
+
+def _count_flaws(columns: dict[str, Any], ranks: int, table: RankTable) -> list[str]:
+    flaws = []
+    if len(table.places) != ranks:
+        flaws.append(f"{len(table.places)} of {ranks} ranks reported")
+    flaws += [
+        f"{name} holds {len(values)} of {ranks} ranks"
+        for name, values in columns.items()
+        if name != "hosts" and len(values) != ranks
+    ]
+    return flaws
+
+
+def _shown(line: bytes) -> str:
+    text = line.decode(errors="replace").strip()
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -1,0 +1,196 @@
+"""What must hold of a job and of its results, by rule id; one table for plan, run and verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from .canonical import Document
+from .compose import Origin, flatten
+from .spec import JobSpec
+
+# Reasons of an outcome that somebody asked for.
+STOPPED = ("stop", "killed")
+
+Severity = Literal["error", "warning", "info"]
+
+# Rule id -> what it demands. The ids of an edition's own rules are those of its text.
+RULES: Mapping[str, str] = {
+    "JOB-01": "the workload is one that the edition scores in this division",
+    "JOB-02": "only keys that the division lets a submitter change differ from the official files",
+    "JOB-03": "all stages of the benchmark are run",
+    "ENV-01": "the launcher's program is installed",
+    "ENV-02": "the benchmark's engine starts and states what it needs",
+    "ENV-03": "every rank has the memory that the engine needs",
+    "DIR-01": "data_dir is a directory that the job can write to",
+    "DIR-02": "results_dir can be written to",
+    "DIR-03": "data_dir and results_dir are different directories",
+    "CAP-01": "data_dir has the free space that the job needs",
+    "CAP-03": "data_dir and results_dir are on different file systems",
+    "RUN-01": "every stage that was started ended as it must",
+    "RUN-02": "nobody stopped the job before its end",
+    "RES-01": "every measured stage moved data in its window",
+    "RES-02": "no read differed from what was written, and reads were compared",
+    "RES-03": "I/O went past the page cache",
+    "RES-04": "no latency is longer than the time in which its operation ran",
+    "EVD-01": "every file is what was sealed, none is missing, none was added",
+    "EVD-02": "the plan follows from the archived job",
+    "EVD-03": "every published number follows from the archived evidence",
+    "EVD-04": "the verdict follows from the archived evidence",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a rule says about a job, a machine or an archive."""
+
+    rule: str
+    severity: Severity
+    text: str
+    key: str = ""
+    hint: str | None = None
+    host: str | None = None
+
+    def as_document(self) -> Document:
+        return {
+            "rule": self.rule,
+            "severity": self.severity,
+            "key": self.key,
+            "text": self.text,
+            "hint": self.hint,
+            "host": self.host,
+        }
+
+    def __str__(self) -> str:
+        place = " ".join(part for part in (self.host, self.key) if part)
+        head = f"{self.severity} {self.rule}" + (f" {place}" if place else "")
+        return f"{head}: {self.text}" + (f"\n  hint: {self.hint}" if self.hint else "")
+
+
+def from_document(entry: Document) -> Finding:
+    """A finding as an archive holds it."""
+    return Finding(**{name: entry[name] for name in Finding.__slots__})
+
+
+def errors(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings that make a result invalid."""
+    return [finding for finding in findings if finding.severity == "error"]
+
+
+# ---------------------------------------------------------------- before the run
+
+
+def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
+    """Whether the job would count in its division, before anything is touched."""
+    findings = []
+    division = spec.division
+    if not division.any_workload and spec.benchmark not in spec.workloads:
+        known = ", ".join(spec.workloads) or "none"
+        findings.append(
+            Finding(
+                rule="JOB-01",
+                severity="error",
+                key="benchmark.name",
+                text=f"{spec.benchmark} is not scored in division {division.name} of edition "
+                f"{spec.edition}; scored are: {known}",
+                hint="division=whatif",
+            )
+        )
+    values = flatten(spec.document)
+    for key, origin in origins.items():
+        if key not in values or not _changed(values[key], origin):
+            continue
+        if not any(fnmatchcase(key, pattern) for pattern in division.may_change):
+            findings.append(
+                Finding(
+                    rule="JOB-02",
+                    severity="error",
+                    key=key,
+                    text=f"may not be changed in division {division.name} ({origin.where})",
+                    hint="leave it out, or choose another division",
+                )
+            )
+    if spec.selected is not None:
+        findings.append(_partial_stages(spec))
+    return findings
+
+
+def _partial_stages(spec: JobSpec) -> Finding:
+    left = [stage.name for stage in spec.stages if stage.name not in (spec.selected or ())]
+    return Finding(
+        rule="JOB-03",
+        severity="warning" if spec.division.name == "whatif" else "error",
+        key="stages",
+        text=f"stages left out: {', '.join(left) or 'none'}",
+    )
+
+
+def _changed(value: object, origin: Origin) -> bool:
+    if origin.kind == "packaged":
+        return False
+    return origin.kind == "user" or value != origin.default
+
+
+# ---------------------------------------------------------------- after the run
+
+
+def judge_outcomes(outcomes: Iterable[Document]) -> list[Finding]:
+    """Findings about stages that did not end as they must; takes what outcome.json holds."""
+    findings = []
+    for outcome in outcomes:
+        if outcome["status"] == "complete":
+            continue
+        rule = "RUN-02" if outcome["reason"] in STOPPED else "RUN-01"
+        if outcome["status"] == "not_run":
+            text = f"was not run: {outcome['message']}"
+        else:
+            text = f"{outcome['status']} ({outcome['reason']}): {outcome['message']}"
+        findings.append(Finding(rule=rule, severity="error", key=outcome["name"], text=text))
+    return findings
+
+
+def judge_stage_result(name: str, measured: bool, result: Document) -> list[Finding]:
+    """Findings about what one stage reported; takes what the stage's result.json holds."""
+    findings = []
+    if measured and not any(io["window_bytes"] for io in result["io"].values()):
+        text = "no byte was moved in the measured window"
+        findings.append(Finding(rule="RES-01", severity="error", key=name, text=text))
+    findings += _verification(name, measured, result["verify"])
+    core = result["core"]
+    if core is not None and core["direct_refused"] is not None:
+        findings.append(
+            Finding(
+                rule="RES-03",
+                severity="warning",
+                key=name,
+                text=f"O_DIRECT was refused ({core['direct_refused']}), I/O was buffered: "
+                "reads may have come from memory",
+                hint="put data_dir on a file system with O_DIRECT",
+            )
+        )
+    findings += _latencies(name, result)
+    return findings
+
+
+def _verification(name: str, measured: bool, verify: Document) -> list[Finding]:
+    if verify["mismatches"]:
+        text = f"{verify['mismatches']} blocks differed from what was written"
+        return [Finding(rule="RES-02", severity="error", key=name, text=text)]
+    if measured and not verify["operations"]:
+        text = "no read was compared with what was written"
+        return [Finding(rule="RES-02", severity="warning", key=name, text=text)]
+    return []
+
+
+def _latencies(name: str, result: Document) -> list[Finding]:
+    window = result["window"]
+    if window is None:
+        return []
+    limit_s = window["ramp_s"] + window["length_s"] + window["drain_s"]
+    longest_s = max((io["latency"]["max"] / 1e9 for io in result["io"].values()), default=0.0)
+    if longest_s <= limit_s + 1e-6:
+        return []
+    text = f"a latency of {longest_s:.3f} s in a stage of {limit_s:.3f} s"
+    return [Finding(rule="RES-04", severity="error", key=name, text=text)]

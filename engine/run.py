@@ -1,0 +1,310 @@
+"""Runs a job: preflight, archive, stages, results, verdict, seal. Every way to stop ends sealed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import archive as files
+from .archive import Archive
+from .canonical import Document, pretty_json
+from .collect import stage_metrics
+from .compose import Composition, Origin
+from .environment import describe_environment, mlps_version
+from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
+from .plan import Launch, Plan
+from .preflight import Machine, check_machine, find_program, rank_environment
+from .progress import Display
+from .rules import Finding, errors, judge_job
+from .signals import StopRequests
+from .spec import JobSpec
+from .supervise import Outcome, Site, supervise
+from .verify import Evidence, Verdict, make_result, make_verdict, overrides_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A job to run and where it comes from.
+
+    `links` names other archives (`rerun_of`, `resumed_from`) or the sweep; `finished` are stages of
+    a resumed archive that need no second run, by launch name; `data_id` is the run whose data they
+    left.
+    """
+
+    spec: JobSpec
+    plan: Plan
+    origins: Mapping[str, Origin]
+    choices: Mapping[str, Document]
+    overrides: tuple[str, ...]
+    links: Mapping[str, object]
+    finished: Mapping[str, Path]
+    data_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A job that has ended: its archive, its verdict, its published numbers."""
+
+    archive: Archive
+    verdict: Verdict
+    result: Document
+
+    @property
+    def error(self) -> MlpsError | None:
+        """The failure as an error whose message a user reads; None for a valid result."""
+        failure = self.result["failure"]
+        if failure is not None:
+            return MlpsError(f"stage {failure['stage']} {failure['reason']}: {failure['message']}")
+        found = errors(self.verdict.findings)
+        return MlpsError("; ".join(str(finding) for finding in found)) if found else None
+
+
+def fresh_request(composition: Composition, spec: JobSpec, plan: Plan, **links: object) -> Request:
+    """A request for a job that was just composed."""
+    return Request(
+        spec=spec,
+        plan=plan,
+        origins=composition.origins,
+        choices=composition.choices,
+        overrides=composition.overrides,
+        links=links,
+        finished={},
+    )
+
+
+def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
+    """Run a job to its sealed archive.
+
+    Raises ComplianceError or PreflightError before anything is written, ArchiveError where the
+    archive can no longer be written; all other failures are in the report.
+    """
+    spec = request.spec
+    refuse_broken_rules(judge_job(spec, request.origins))
+    display.step("checking the machine")
+    machine = check_machine(spec, request.plan, os.environ)
+    refuse_unready(machine.findings)
+    if stops.asked:
+        raise Interrupted(f"stopped by {stops.first} before anything was written")
+    archive = files.create(spec.results_dir, spec.benchmark, spec.sha256)
+    data_id = request.data_id or archive.run_id
+    env = rank_environment(spec, data_id, os.environ)
+    program = find_program(spec, request.plan, env)
+    if program is None:
+        raise PreflightError(f"{spec.launcher.program} has gone from PATH since it was checked")
+    display.step("collecting facts")
+    _write_inputs(archive, request, machine, program, env)
+    stages = _run_stages(_Runner(archive, request, program, env, display, stops))
+    display.step("collecting results")
+    evidence = Evidence(
+        spec=spec,
+        origins=request.origins,
+        plan=request.plan,
+        preflight=machine.findings,
+        version=mlps_version(),
+        outcomes=stages.outcomes,
+        results=stages.results,
+    )
+    return _publish(archive, evidence, display)
+
+
+def refuse_broken_rules(findings: list[Finding]) -> None:
+    """Raise ComplianceError where the job cannot count in its division."""
+    found = errors(findings)
+    if found:
+        text = "\n".join(f"  {finding}" for finding in found)
+        raise ComplianceError(f"the job would be INVALID, nothing was started:\n{text}")
+
+
+def refuse_unready(findings: tuple[Finding, ...]) -> None:
+    """Raise PreflightError with all errors among the findings."""
+    found = errors(findings)
+    if found:
+        text = "\n".join(f"  {finding}" for finding in found)
+        raise PreflightError(f"the machine is not ready, nothing was started:\n{text}")
+
+
+# ---------------------------------------------------------------- before the first stage
+
+
+def _write_inputs(
+    archive: Archive, request: Request, machine: Machine, program: Path, env: Mapping[str, str]
+) -> None:
+    spec = request.spec
+    environment = describe_environment(program, env) | {
+        "started_utc": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "needs": None if machine.needs is None else machine.needs.as_document(),
+        "preflight": [finding.as_document() for finding in machine.findings],
+        "data_id": request.data_id or archive.run_id,
+        "links": dict(request.links),
+    }
+    provenance = {
+        "overrides": list(request.overrides),
+        "choices": dict(request.choices),
+        "values": {key: origin.as_document() for key, origin in request.origins.items()},
+    }
+    for name, data in (
+        (files.JOB, spec.canonical),
+        (files.JOB_YAML, files.to_yaml(spec.document)),
+        (files.OVERRIDES, overrides_text(request.overrides)),
+        (files.PROVENANCE, pretty_json(provenance)),
+        (files.PLAN, pretty_json(request.plan.as_document())),
+        (files.ENVIRONMENT, pretty_json(environment)),
+        (files.SYSTEM, files.to_yaml(spec.document["system"])),
+    ):
+        files.write(archive, name, data)
+
+
+# ---------------------------------------------------------------- stages
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """What every stage of one job is run with."""
+
+    archive: Archive
+    request: Request
+    program: Path
+    env: Mapping[str, str]
+    display: Display
+    stops: StopRequests
+
+
+@dataclass(frozen=True, slots=True)
+class _Stages:
+    """What the stages left, by launch name: outcome.json and, where there is one, result.json."""
+
+    outcomes: dict[str, Document] = field(default_factory=dict)
+    results: dict[str, Document] = field(default_factory=dict)
+
+    def add(self, name: str, outcome: Document, result: Document | None) -> None:
+        self.outcomes[name] = outcome
+        if result is not None:
+            self.results[name] = result
+
+
+def _run_stages(runner: _Runner) -> _Stages:
+    stages = _Stages()
+    blocked: str | None = None
+    for launch in runner.request.plan.launches:
+        try:
+            if launch.name in runner.request.finished:
+                stages.add(launch.name, *_take_over(runner, launch))
+                continue
+            if blocked is None and runner.stops.asked:
+                blocked = f"the job was stopped by {runner.stops.first}"
+            if blocked is not None and launch.when == "success":
+                outcome = Outcome(name=launch.name, status="not_run", message=blocked)
+                files.make_stage(runner.archive, launch.name)
+            else:
+                outcome = _run_stage(runner, launch)
+            stages.add(launch.name, outcome.as_document(), outcome.result)
+            _write_outcome(runner.archive, outcome)
+        except ArchiveError:
+            _clean_up_unarchived(runner, launch)
+            raise
+        if blocked is None and outcome.status != "complete":
+            blocked = f"stage {launch.name} {outcome.status}"
+    return stages
+
+
+def _run_stage(runner: _Runner, launch: Launch) -> Outcome:
+    archive, plan = runner.archive, runner.request.plan
+    files.make_stage(archive, launch.name)
+    argv_name = files.stage_file(launch.name, files.ARGV)
+    files.write(archive, argv_name, pretty_json(list(launch.argv)))
+    runner.display.stage(launch.stage, launch.index + 1, len(plan.launches))
+    try:
+        outcome = supervise(
+            launch,
+            _site(runner, archive.path(f"stages/{launch.name}")),
+            runner.stops,
+            runner.display.progress,
+        )
+    except OSError as error:
+        raise ArchiveError(
+            f"{archive.root} cannot be written: {error.strerror or error}; stage {launch.name} "
+            "was ended",
+            hint="the results directory must stay in place and have space while a job runs",
+        ) from error
+    if outcome.result_line is not None:
+        name = files.stage_file(launch.name, files.RESULT)
+        files.write(archive, name, outcome.result_line + b"\n")
+    runner.display.done(_ended(launch, outcome))
+    return outcome
+
+
+def _site(runner: _Runner, logs: Path) -> Site:
+    spec = runner.request.spec
+    return Site(
+        program=runner.program,
+        env=runner.env,
+        stdout_log=logs / files.STDOUT,
+        stderr_log=logs / files.STDERR,
+        job_sha256=spec.sha256,
+        died_pattern=spec.launcher.died_pattern,
+    )
+
+
+def _write_outcome(archive: Archive, outcome: Outcome) -> None:
+    name = files.stage_file(outcome.name, files.OUTCOME)
+    files.write(archive, name, pretty_json(outcome.as_document()))
+
+
+def _clean_up_unarchived(runner: _Runner, broken: Launch) -> None:
+    """Without an archive there is no result, but the job's data must still go."""
+    for launch in runner.request.plan.launches[broken.index :]:
+        if launch.when != "always":
+            continue
+        with tempfile.TemporaryDirectory(prefix="mlps-") as logs:
+            outcome = supervise(
+                launch, _site(runner, Path(logs)), runner.stops, runner.display.progress
+            )
+        runner.display.done(_ended(launch, outcome))
+
+
+def _take_over(runner: _Runner, launch: Launch) -> tuple[Document, Document | None]:
+    """Copy a finished stage from the archive that is resumed, byte for byte."""
+    archive, source = runner.archive, runner.request.finished[launch.name]
+    files.make_stage(archive, launch.name)
+    for path in sorted(source.iterdir()):
+        try:
+            shutil.copyfile(path, archive.stage(launch.name, path.name))
+        except OSError as error:
+            raise ArchiveError(f"{path} cannot be copied: {error.strerror}") from error
+    runner.display.done(f"{launch.name}: taken over from the archive that is resumed")
+    result_path = archive.stage(launch.name, files.RESULT)
+    result = files.read_document(result_path) if result_path.is_file() else None
+    return files.read_document(archive.stage(launch.name, files.OUTCOME)), result
+
+
+def _ended(launch: Launch, outcome: Outcome) -> str:
+    """One line about a stage that has ended."""
+    took = "" if outcome.elapsed_s is None else f" in {outcome.elapsed_s:.1f} s"
+    head = f"{launch.name}: {outcome.status}{took}"
+    if outcome.status != "complete":
+        return f"{head}: {outcome.message}"
+    metrics = {} if outcome.result is None else stage_metrics(outcome.result)
+    rates = [
+        f"{word} {metrics[name]:.2f} GiB/s"
+        for word, name in (("read", "read_gib_s"), ("write", "write_gib_s"))
+        if name in metrics
+    ]
+    return f"{head}, {', '.join(rates)}" if rates else head
+
+
+# ---------------------------------------------------------------- after the last stage
+
+
+def _publish(archive: Archive, evidence: Evidence, display: Display) -> Report:
+    result = make_result(archive, evidence)
+    files.write(archive, files.RESULT, pretty_json(result))
+    display.step("verifying")
+    verdict, document = make_verdict(archive, evidence, result)
+    files.write(archive, files.VERDICT, pretty_json(document))
+    files.seal(archive)
+    return Report(archive=archive, verdict=verdict, result=result)

@@ -1,0 +1,40 @@
+"""Counts requests to stop (Ctrl-C, SIGTERM, SIGHUP): one is graceful, two are not."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopRequests:
+    """How often somebody asked for the end, and with which signal first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: str | None = None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.first is None:
+            self.first = signal.Signals(number).name
+
+    @property
+    def asked(self) -> bool:
+        """Whether a stop was asked for at all."""
+        return self.count > 0
+
+
+@contextmanager
+def catch_stop_requests() -> Iterator[StopRequests]:
+    """Count the signals that ask for an end while the block runs, instead of dying of them."""
+    requests = StopRequests()
+    before = {number: signal.signal(number, requests) for number in STOP_SIGNALS}
+    try:
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

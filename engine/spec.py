@@ -1,0 +1,249 @@
+"""The frozen job: what the engine reads of a checked document, and the job's identity."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .canonical import Document, canonical_json, sha256_hex
+from .errors import ConfigError, Problem
+from .hosts import expand_hosts
+
+# Both MPIs of the tests carry 120 KB in one variable; beyond it a kernel limit is near.
+MAX_JOB_ENV_BYTES = 100_000
+
+# Keys of the composed root that steer a sweep and are no part of what a job does.
+SWEEP_KEYS = ("fail_fast",)
+
+When = Literal["success", "always", "never"]
+Each = Literal["job", "option", "trial"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A step of a benchmark as its YAML declares it."""
+
+    name: str
+    each: Each
+    measured: bool
+    when: When
+    undone_by: str | None
+    time_limit_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Hosts in order, and ranks on each of them."""
+
+    name: str
+    hosts: tuple[str, ...]
+    ranks_per_host: int
+    python: str | None
+
+    @property
+    def ranks(self) -> int:
+        """Ranks in all."""
+        return len(self.hosts) * self.ranks_per_host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launcher:
+    """How a group of ranks is started: arguments with places to fill in."""
+
+    name: str
+    program: str | None
+    many_ranks: bool
+    argv: tuple[str, ...]
+    hosts_argv: tuple[str, ...]
+    host_format: str
+    forward_argv: tuple[str, ...]
+    extra_args: tuple[str, ...]
+    forward_env: tuple[str, ...]
+    env: Mapping[str, str]
+    died_pattern: str | None
+    install: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Division:
+    """What a submitter may change."""
+
+    name: Literal["closed", "open", "whatif"]
+    may_change: tuple[str, ...]
+    any_workload: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """One resolved job. `document` is all of it; the other fields are what the engine reads."""
+
+    document: Document
+    sha256: str
+    benchmark: str
+    family: str
+    engine: str
+    stages: tuple[Stage, ...]
+    options: tuple[str, ...]
+    silence_limit_s: float
+    start_limit_s: float
+    trials: int
+    selected: tuple[str, ...] | None
+    cluster: Cluster
+    launcher: Launcher
+    division: Division
+    edition: str
+    workloads: tuple[str, ...]
+    data_dir: Path
+    results_dir: Path
+
+    @property
+    def canonical(self) -> bytes:
+        """The bytes whose SHA-256 is the job's identity; job.json holds exactly these."""
+        return canonical_json(self.document)
+
+    @property
+    def env_value(self) -> str:
+        """The job as ranks receive it: canonical JSON, zlib, base64."""
+        return base64.b64encode(zlib.compress(self.canonical, 9)).decode()
+
+
+def build(values: Document, where: Mapping[str, str]) -> JobSpec:
+    """The job of schema-checked values.
+
+    Raises ConfigError with every problem that only shows between keys: more ranks than slots,
+    unknown stages, a launcher that cannot start several ranks, a job too large for its variable.
+    """
+    document = {key: value for key, value in values.items() if key not in SWEEP_KEYS}
+    problems: list[Problem] = []
+    cluster = _cluster(document["cluster"], where, problems)
+    stages = _stages(document["benchmark"], where, problems)
+    spec = _job(document, stages, cluster)
+    problems += _selection_problems(spec, where)
+    if not spec.launcher.many_ranks and cluster.ranks > 1:
+        text = f"starts one rank, but the job has {cluster.ranks}"
+        hint = "cluster.ranks_per_host=1 or launcher=mpich"
+        problems.append(_problem("launcher.name", text, where, hint=hint))
+    if len(spec.env_value) > MAX_JOB_ENV_BYTES:
+        text = f"the job takes {len(spec.env_value)} bytes, the limit is {MAX_JOB_ENV_BYTES}"
+        hint = "write host lists as ranges: cluster.hosts=[node[001-128]]"
+        problems.append(Problem(key="", text=text, hint=hint))
+    if problems:
+        raise ConfigError.of(problems)
+    return spec
+
+
+def _problem(key: str, text: str, where: Mapping[str, str], *, hint: str | None = None) -> Problem:
+    return Problem(key=key, text=text, where=where.get(key, ""), hint=hint)
+
+
+def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> JobSpec:
+    benchmark = document["benchmark"]
+    division = document["division"]
+    selected = document["stages"]
+    return JobSpec(
+        document=document,
+        sha256=sha256_hex(canonical_json(document)),
+        benchmark=benchmark["name"],
+        family=benchmark["family"],
+        engine=benchmark["engine"],
+        stages=stages,
+        options=tuple(option["name"] for option in benchmark["options"]),
+        silence_limit_s=benchmark["silence_limit_s"],
+        start_limit_s=benchmark["start_limit_s"],
+        trials=document["trials"],
+        selected=None if selected is None else tuple(selected),
+        cluster=cluster,
+        launcher=_launcher(document["launcher"]),
+        division=Division(
+            name=division["name"],
+            may_change=tuple(division["may_change"]),
+            any_workload=division["any_workload"],
+        ),
+        edition=document["edition"]["name"],
+        workloads=tuple(document["edition"]["workloads"]),
+        data_dir=Path(document["data_dir"]),
+        results_dir=Path(document["results_dir"]),
+    )
+
+
+def _launcher(values: Document) -> Launcher:
+    return Launcher(
+        name=values["name"],
+        program=values["program"],
+        many_ranks=values["ranks"] == "many",
+        argv=tuple(values["argv"]),
+        hosts_argv=tuple(values["hosts_argv"]),
+        host_format=values["host_format"],
+        forward_argv=tuple(values["forward_argv"]),
+        extra_args=tuple(values["extra_args"]),
+        forward_env=tuple(values["forward_env"]),
+        env=dict(values["env"]),
+        died_pattern=values["died_pattern"],
+        install=values["install"],
+    )
+
+
+def _stages(
+    benchmark: Document, where: Mapping[str, str], problems: list[Problem]
+) -> tuple[Stage, ...]:
+    stages = tuple(
+        Stage(
+            name=item["name"],
+            each=item["each"],
+            measured=item.get("measured", False),
+            when=item.get("when", "success"),
+            undone_by=item.get("undone_by"),
+            time_limit_s=item.get("time_limit_s", benchmark["time_limit_s"]),
+        )
+        for item in benchmark["stages"]
+    )
+    names = [stage.name for stage in stages]
+    for index, stage in enumerate(stages):
+        if stage.name in names[:index]:
+            text = f"stage {stage.name} is declared twice"
+            problems.append(_problem("benchmark.stages", text, where))
+        if stage.undone_by is not None and stage.undone_by not in names:
+            text = f"stage {stage.name} is undone by {stage.undone_by}, which is no stage"
+            problems.append(_problem("benchmark.stages", text, where))
+    options = [option["name"] for option in benchmark["options"]]
+    if len(set(options)) < len(options):
+        problems.append(_problem("benchmark.options", "two options have one name", where))
+    return stages
+
+
+def _selection_problems(spec: JobSpec, where: Mapping[str, str]) -> list[Problem]:
+    names = [stage.name for stage in spec.stages]
+    return [
+        _problem("stages", f"{name} is no stage; there are: {', '.join(names)}", where)
+        for name in spec.selected or ()
+        if name not in names
+    ]
+
+
+def _cluster(values: Document, where: Mapping[str, str], problems: list[Problem]) -> Cluster:
+    try:
+        hosts = expand_hosts(values["hosts"])
+    except ValueError as error:
+        problems.append(_problem("cluster.hosts", str(error), where))
+        hosts = ("localhost",)
+    per_host: int = values["ranks_per_host"]
+    total: int | None = values["ranks"]
+    if total is not None:
+        per_host, rest = divmod(total, len(hosts))
+        if rest or per_host == 0:
+            text = f"{total} ranks cannot be the same number on each of {len(hosts)} hosts"
+            hint = f"cluster.ranks={max(per_host, 1) * len(hosts)}"
+            problems.append(_problem("cluster.ranks", text, where, hint=hint))
+            per_host = max(per_host, 1)
+    if per_host > values["slots_per_host"]:
+        key = "cluster.ranks_per_host" if total is None else "cluster.ranks"
+        text = f"{per_host} ranks on a host, but it has {values['slots_per_host']} slots"
+        hint = f"fewer ranks, or cluster.slots_per_host={per_host}"
+        problems.append(_problem(key, text, where, hint=hint))
+    return Cluster(
+        name=values["name"], hosts=hosts, ranks_per_host=per_host, python=values["python"]
+    )

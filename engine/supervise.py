@@ -1,0 +1,341 @@
+"""Runs one launch: reads its events, keeps its limits, answers its result, and ends it.
+
+Every way that a launch can end becomes an Outcome; nothing of it is left running.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Literal
+
+from . import processes
+from .canonical import Document
+from .plan import Launch
+from .protocol import (
+    MAX_LINE_BYTES,
+    OK,
+    STOP,
+    ProtocolError,
+    RankTable,
+    parse_event,
+    parse_ranks,
+    result_flaws,
+)
+from .signals import StopRequests
+
+# A rank that was asked to stop gets this long to drain and report; then its group is ended.
+STOP_GRACE_S = 20.0
+# Time for a launcher to end by itself after its result was answered.
+EXIT_GRACE_S = 30.0
+# A launcher prints about a dead rank before it ends; a broken engine does not end at all.
+RUBBISH_GRACE_S = 3.0
+
+POLL_S = 0.1
+
+Status = Literal["complete", "stopped", "failed", "not_run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a launch ended. `reason` is a short code for a failure, `message` says it in words."""
+
+    name: str
+    status: Status
+    reason: str | None = None
+    message: str | None = None
+    exit_status: int | None = None
+    started_utc: str | None = None
+    elapsed_s: float | None = None
+    result_line: bytes | None = None
+    result: Document | None = None
+    table: RankTable | None = None
+
+    def as_document(self) -> Document:
+        """What outcome.json holds."""
+        table = self.table
+        return {
+            "name": self.name,
+            "status": self.status,
+            "reason": self.reason,
+            "message": self.message,
+            "exit_status": self.exit_status,
+            "started_utc": self.started_utc,
+            "elapsed_s": None if self.elapsed_s is None else round(self.elapsed_s, 3),
+            "ranks_reported": 0 if table is None else len(table.places),
+            "hosts": [] if table is None else list(table.hosts),
+            "job_sha256": {} if table is None else dict(table.job_sha256),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where and with what a launch is started."""
+
+    program: Path
+    env: Mapping[str, str]
+    stdout_log: Path
+    stderr_log: Path
+    job_sha256: str
+    died_pattern: str | None
+
+
+@dataclass(slots=True)
+class _Failure(Exception):
+    reason: str
+    message: str
+
+
+@dataclass(slots=True)
+class _Reader:
+    """State of one launch while its events are read."""
+
+    launch: Launch
+    site: Site
+    on_event: Callable[[Document], None]
+    begun: float
+    log: IO[bytes]
+    pending: bytearray = field(default_factory=bytearray)
+    table: RankTable | None = None
+    result: Document | None = None
+    result_line: bytes | None = None
+    rubbish: str | None = None
+    rubbish_at: float | None = None
+    last_sign: float = 0.0
+    lines: int = 0
+    closed: bool = False
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of standard output; b"" is its end."""
+        self.closed = not data
+        self.pending += data
+        if len(self.pending) > MAX_LINE_BYTES:
+            raise _Failure("protocol", f"a line of more than {MAX_LINE_BYTES} bytes")
+        *lines, rest = self.pending.split(b"\n")
+        self.pending = bytearray(rest)
+        if self.closed and rest:
+            lines.append(rest)
+            self.pending.clear()
+        for line in lines:
+            self._take(bytes(line))
+
+    def _take(self, line: bytes) -> None:
+        self.lines += 1
+        if not line.strip():
+            return
+        try:
+            event = parse_event(line)
+            if event["event"] == "result" and self.result is None:
+                self.result, self.result_line = event, line
+                return
+            self.log.write(line + b"\n")
+            if event["event"] == "ranks":
+                self.table = parse_ranks(event)
+        except ProtocolError as error:
+            self.log.write(line + b"\n")
+            self.rubbish = self.rubbish or f"line {self.lines} of its standard output is {error}"
+            self.rubbish_at = self.rubbish_at or time.monotonic()
+            return
+        self.last_sign = time.monotonic()
+        if event["event"] == "progress":
+            self._check_oldest(event)
+            self.on_event(event)
+
+    def _check_oldest(self, event: Document) -> None:
+        age = event.get("oldest_report_s")
+        if isinstance(age, int | float) and age > self.launch.silence_limit_s:
+            rank = event.get("oldest_rank")
+            name = self.table.name(rank) if self.table and isinstance(rank, int) else f"rank {rank}"
+            raise _Failure("silence", f"{name} gave no sign of life for {age:.0f} s")
+
+    def check_limits(self) -> None:
+        """Raise the failure of the first limit that has passed."""
+        now, launch = time.monotonic(), self.launch
+        if now - self.begun > launch.time_limit_s:
+            raise _Failure("time_limit", f"it took longer than {launch.time_limit_s:g} s")
+        if self.table is None and now - self.begun > launch.start_limit_s:
+            raise _Failure(
+                "start_limit", f"not all ranks had reported after {launch.start_limit_s:g} s"
+            )
+        if self.table is not None and now - self.last_sign > launch.silence_limit_s:
+            name = self.table.name(0)
+            raise _Failure(
+                "silence", f"{name} gave no sign of life for {now - self.last_sign:.0f} s"
+            )
+        if self.rubbish_at is not None and now - self.rubbish_at > RUBBISH_GRACE_S:
+            raise _Failure("protocol", self.rubbish or "")
+
+
+def supervise(
+    launch: Launch, site: Site, stops: StopRequests, on_event: Callable[[Document], None]
+) -> Outcome:
+    """Run a launch to its end, whatever that is. Raises OSError where a log cannot be written."""
+    started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
+    begun = time.monotonic()
+    with site.stdout_log.open("xb") as log, site.stderr_log.open("xb") as stderr:
+        reader = _Reader(launch=launch, site=site, on_event=on_event, begun=begun, log=log)
+        failure: _Failure | None = None
+        try:
+            process = processes.start(
+                launch.argv, env=site.env, program=site.program, stderr=stderr
+            )
+        except OSError as error:
+            text = f"{site.program} could not be started: {error.strerror or error}"
+            return Outcome(name=launch.name, status="failed", reason="start", message=text)
+        try:
+            _read_events(process, reader, stops)
+        except _Failure as error:
+            failure = error
+        finally:
+            answered = failure is None and reader.result is not None
+            processes.end(process, grace_s=_end_grace_s(answered, stops))
+            _close(process)
+    status, reason, message = _classify(reader, process.returncode, failure, stops)
+    return Outcome(
+        name=launch.name,
+        status=status,
+        reason=reason,
+        message=message,
+        exit_status=process.returncode,
+        started_utc=started_utc,
+        elapsed_s=time.monotonic() - begun,
+        result_line=reader.result_line,
+        result=reader.result,
+        table=reader.table,
+    )
+
+
+def _end_grace_s(answered: bool, stops: StopRequests) -> float:
+    if stops.count > 1:
+        return 0.0
+    return processes.TERMINATE_GRACE_S if not answered else 1.0
+
+
+def _read_events(process: subprocess.Popen[bytes], reader: _Reader, stops: StopRequests) -> None:
+    """Until the launch has ended by itself; raises _Failure where it has to be ended."""
+    assert process.stdout is not None
+    asked = stops.count  # a stage that starts after a stop request (clean-up) is not stopped by it
+    stop_at: float | None = None
+    answered_at: float | None = None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not (reader.closed and process.poll() is not None):
+            if reader.closed:
+                time.sleep(POLL_S / 10)
+            elif selector.select(POLL_S):
+                reader.feed(os.read(process.stdout.fileno(), 1 << 16))
+            if reader.closed and selector.get_map():
+                selector.unregister(process.stdout)
+            now = time.monotonic()
+            if reader.result is not None and answered_at is None:
+                answered_at = now
+                _say(process, OK)
+            if answered_at is not None:
+                if now - answered_at > EXIT_GRACE_S:
+                    text = f"it did not end within {EXIT_GRACE_S:g} s after its result"
+                    raise _Failure("exit", text)
+                continue
+            if stops.count > asked + (stop_at is not None):
+                if stop_at is not None or stops.count > asked + 1:
+                    raise _Failure("killed", "a second request to stop ended it at once")
+                stop_at = now
+                _say(process, STOP)
+            if stop_at is not None and now - stop_at > STOP_GRACE_S:
+                raise _Failure("stop", f"it did not stop within {STOP_GRACE_S:g} s")
+            reader.check_limits()
+
+
+def _say(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(line)
+        process.stdin.flush()
+    except OSError:
+        return  # it has ended already; its exit status tells how
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:
+                continue  # unsent bytes to a process that has ended
+
+
+def _classify(
+    reader: _Reader, exit_status: int, failure: _Failure | None, stops: StopRequests
+) -> tuple[Status, str | None, str | None]:
+    """Status, reason and message of a launch that has ended."""
+    launch = reader.launch
+    if failure is not None:
+        return "failed", failure.reason, failure.message
+    if reader.result is None:
+        return _no_result(reader, exit_status)
+    table = reader.table
+    if table is None:
+        return "failed", "protocol", "its ranks never reported"
+    flaws = result_flaws(reader.result, launch, reader.site.job_sha256, table)
+    if flaws:
+        return "failed", "protocol", "its result cannot be used: " + "; ".join(flaws)
+    if reader.rubbish is not None:
+        return "failed", "protocol", reader.rubbish
+    if reader.result["status"] == "failed":
+        errors = [
+            f"{table.name(error['rank'])}: {error['message']}" for error in reader.result["errors"]
+        ]
+        more = f" (and {len(errors) - 3} more)" if len(errors) > 3 else ""
+        return "failed", "engine", ("; ".join(errors[:3]) or "it gave no reason") + more
+    if exit_status != 0:
+        return "failed", "exit", f"it reported a result, then ended with {_ending(exit_status)}"
+    if reader.result["status"] == "stopped":
+        return "stopped", "stop", f"stopped by {stops.first or 'its own decision'}"
+    return "complete", None, None
+
+
+def _no_result(reader: _Reader, exit_status: int) -> tuple[Status, str, str]:
+    dead = _dead_rank(reader)
+    if dead is not None:
+        return "failed", "rank_died", f"{dead} died; the launch ended with {_ending(exit_status)}"
+    if reader.rubbish is not None:
+        return "failed", "protocol", reader.rubbish
+    return "failed", "no_result", f"it ended with {_ending(exit_status)} and without a result"
+
+
+def _dead_rank(reader: _Reader) -> str | None:
+    """The dead rank in words, by what the launcher printed about it."""
+    pattern = reader.site.died_pattern
+    if pattern is None:
+        return None
+    for log in (reader.site.stdout_log, reader.site.stderr_log):
+        reader.log.flush() if not reader.log.closed else None
+        match = re.search(pattern, _tail(log))
+        if match is None:
+            continue
+        found = match.groupdict()
+        pid, host = int(found.get("pid") or -1), found.get("host")
+        rank = reader.table.find(host=host, pid=pid) if reader.table else None
+        if rank is None and found.get("rank"):
+            rank = int(found["rank"])
+        if rank is not None and reader.table is not None:
+            return reader.table.name(rank)
+        return f"a rank on {host} (pid {pid})"
+    return None
+
+
+def _tail(log: Path, size_bytes: int = 1 << 16) -> str:
+    with log.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - size_bytes))
+        return file.read().decode(errors="replace")
+
+
+def _ending(exit_status: int) -> str:
+    return f"signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"

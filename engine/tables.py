@@ -1,0 +1,49 @@
+"""Aligned text tables: boxes on a terminal, plain columns elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import TextIO
+
+Row = Sequence[str]
+
+
+def write_table(
+    out: TextIO, header: Row, rows: Sequence[Row], *, right: Sequence[int] = ()
+) -> None:
+    """Write a table; columns whose index is in `right` hold numbers."""
+    if out.isatty():
+        _write_rich(out, header, rows, right)
+        return
+    widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
+    for row in (header, *rows):
+        cells = [
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        out.write("  ".join(cells).rstrip() + "\n")
+
+
+def csv_text(header: Row, rows: Sequence[Row]) -> str:
+    """The same table as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _write_rich(out: TextIO, header: Row, rows: Sequence[Row], right: Sequence[int]) -> None:
+    from rich.box import SIMPLE_HEAD  # imported late: redirected output needs none of it
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(file=out).print(table)

@@ -1,0 +1,312 @@
+"""The verdict of a job, and the check of an archive from its own files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from . import archive as files
+from .archive import Archive
+from .canonical import Document, canonical_json, pretty_json, sha256_file, sha256_hex
+from .collect import collect
+from .compose import Origin
+from .errors import ArchiveError, ConfigError
+from .plan import Plan, make_plan
+from .rules import (
+    Finding,
+    errors,
+    from_document,
+    judge_job,
+    judge_outcomes,
+    judge_stage_result,
+)
+from .schema import check
+from .spec import JobSpec, build
+
+Name = Literal["CLOSED", "OPEN", "WHATIF", "INVALID"]
+
+VERDICT_SCHEMA = 1
+
+EXIT_BY_STATUS = {"complete": 0, "failed": 4, "interrupted": 130}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """CLOSED, OPEN, WHATIF or INVALID, with the findings behind it and the exit code."""
+
+    name: Name
+    status: str
+    exit_code: int
+    findings: tuple[Finding, ...]
+
+    def as_document(self, evidence: Mapping[str, str]) -> Document:
+        """What verdict.json holds; `evidence` binds it to the other files by their SHA-256."""
+        return {
+            "schema": VERDICT_SCHEMA,
+            "verdict": self.name,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "findings": [finding.as_document() for finding in self.findings],
+            "evidence": dict(sorted(evidence.items())),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What an archive holds of a job that has ended, read and not yet judged."""
+
+    spec: JobSpec
+    origins: Mapping[str, Origin]
+    plan: Plan
+    preflight: tuple[Finding, ...]
+    version: str
+    outcomes: Mapping[str, Document]
+    results: Mapping[str, Document]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What the check of one archive found."""
+
+    path: Path
+    run_id: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    exit_code: int
+
+    def as_document(self) -> Document:
+        return {
+            "path": str(self.path),
+            "run_id": self.run_id,
+            "valid": self.exit_code == 0,
+            "verdict": self.verdict,
+            "exit_code": self.exit_code,
+            "findings": [finding.as_document() for finding in self.findings],
+        }
+
+
+# ---------------------------------------------------------------- the verdict
+
+
+def judge(evidence: Evidence, result: Document) -> Verdict:
+    """The verdict of a job that has ended. Pure."""
+    findings = [
+        *judge_job(evidence.spec, evidence.origins),
+        *evidence.preflight,
+        *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
+    ]
+    unusable = [
+        finding
+        for launch in evidence.plan.launches
+        if launch.name in evidence.results
+        and evidence.outcomes[launch.name]["status"] in ("complete", "stopped")
+        for finding in judge_stage_result(
+            launch.name, launch.measured, evidence.results[launch.name]
+        )
+    ]
+    code = EXIT_BY_STATUS[result["status"]]
+    if code == 0 and errors(unusable):
+        code = 5
+    if code == 0 and errors(findings):
+        code = 7
+    findings += unusable
+    names: dict[str, Name] = {"closed": "CLOSED", "open": "OPEN", "whatif": "WHATIF"}
+    name: Name = "INVALID" if errors(findings) else names[evidence.spec.division.name]
+    return Verdict(name=name, status=result["status"], exit_code=code, findings=tuple(findings))
+
+
+def make_result(archive: Archive, evidence: Evidence) -> Document:
+    """The published numbers of an archive's evidence."""
+    return collect(
+        evidence.plan,
+        run_id=archive.run_id,
+        version=evidence.version,
+        benchmark=evidence.spec.benchmark,
+        outcomes=evidence.outcomes,
+        results=evidence.results,
+        evidence=digests(archive, _stage_files(archive, evidence.plan)),
+    )
+
+
+def make_verdict(
+    archive: Archive, evidence: Evidence, result: Document
+) -> tuple[Verdict, Document]:
+    """The verdict and the document of verdict.json, bound to every other file of the archive."""
+    verdict = judge(evidence, result)
+    names = [name for name in files.file_names(archive) if name != files.VERDICT]
+    return verdict, verdict.as_document(digests(archive, names))
+
+
+def digests(archive: Archive, names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of files of an archive. Raises ArchiveError."""
+    try:
+        return {name: sha256_file(archive.path(name)) for name in names}
+    except OSError as error:
+        raise ArchiveError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _stage_files(archive: Archive, plan: Plan) -> list[str]:
+    names = [
+        files.stage_file(launch.name, file)
+        for launch in plan.launches
+        for file in (files.OUTCOME, files.RESULT)
+    ]
+    return [name for name in names if archive.path(name).is_file()]
+
+
+# ---------------------------------------------------------------- reading an archive
+
+
+def read_evidence(archive: Archive) -> Evidence:
+    """All that a job left, from the archive alone. Raises ArchiveError."""
+    spec = read_job(archive)
+    provenance = files.read_document(archive.path(files.PROVENANCE))
+    environment = files.read_document(archive.path(files.ENVIRONMENT))
+    try:
+        origins = read_origins(provenance)
+        plan = make_plan(spec, python=str(environment["python"]["executable"]))
+        preflight = tuple(from_document(entry) for entry in environment["preflight"])
+        version = str(environment["mlps"]["version"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArchiveError(
+            f"{archive.root}: a document lacks what it must hold: {error}"
+        ) from error
+    outcomes, results = {}, {}
+    for launch in plan.launches:
+        outcomes[launch.name] = files.read_document(archive.stage(launch.name, files.OUTCOME))
+        path = archive.stage(launch.name, files.RESULT)
+        if path.is_file():
+            results[launch.name] = files.read_document(path)
+    return Evidence(
+        spec=spec,
+        origins=origins,
+        plan=plan,
+        preflight=preflight,
+        version=version,
+        outcomes=outcomes,
+        results=results,
+    )
+
+
+def read_origins(provenance: Document) -> dict[str, Origin]:
+    """The origin of every value, of what provenance.json holds."""
+    return {
+        key: Origin(kind=entry["from"], where=entry["where"], default=entry.get("default"))
+        for key, entry in provenance["values"].items()
+    }
+
+
+def read_job(archive: Archive) -> JobSpec:
+    """The job of an archive. Raises ArchiveError where job.json is no job of this version."""
+    path = archive.path(files.JOB)
+    document = files.read_document(path)
+    if not isinstance(document, dict):
+        raise ArchiveError(f"{path} holds no job")
+    problems = check(document, {})
+    if problems:
+        raise ArchiveError(f"{path} is no job of this version of mlps: {problems[0]}")
+    if path.read_bytes() != canonical_json(document):
+        raise ArchiveError(f"{path} is not in canonical form: it is not the file that was written")
+    try:
+        return build(document, {})
+    except ConfigError as error:
+        raise ArchiveError(f"{path}: {error.message}") from error
+
+
+# ---------------------------------------------------------------- verification
+
+
+def verify_archive(path: Path) -> Verification:
+    """Recompute everything that an archive claims. Raises ArchiveError where the path is none."""
+    archive = files.open_archive(path)
+    if not archive.sealed:
+        text = "it has no seal: its job is still running, or was killed"
+        hint = f"mlps resume {path}"
+        unsealed = Finding(
+            rule="EVD-01", severity="error", key=files.MANIFEST, text=text, hint=hint
+        )
+        return _verification(archive, "none", [unsealed], 6)
+    findings = [
+        Finding(rule="EVD-01", severity="error", key=name, text=text)
+        for name, text in files.manifest_flaws(archive)
+    ]
+    broken = bool(findings)
+    verdict = "none"
+    try:
+        evidence = read_evidence(archive)
+        recorded = files.read_document(archive.path(files.VERDICT))
+        findings += _recompute(archive, evidence)
+        verdict = str(recorded.get("verdict", "none")) if isinstance(recorded, dict) else "none"
+    except ArchiveError as error:
+        findings.append(Finding(rule="EVD-01", severity="error", text=error.message))
+        broken = True
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        # A document of another form than this version writes; its place is all that is known.
+        text = f"a document cannot be read: {type(error).__name__}: {error}"
+        findings.append(Finding(rule="EVD-03", severity="error", text=text))
+    code = 6 if broken else 7 if findings or verdict in ("INVALID", "none") else 0
+    return _verification(archive, verdict, findings, code)
+
+
+def _verification(
+    archive: Archive, verdict: str, findings: Sequence[Finding], code: int
+) -> Verification:
+    return Verification(
+        path=archive.root,
+        run_id=archive.run_id,
+        verdict=verdict,
+        findings=tuple(findings),
+        exit_code=code,
+    )
+
+
+def _recompute(archive: Archive, evidence: Evidence) -> list[Finding]:
+    """Compare every derived file with what follows from the evidence."""
+    result = make_result(archive, evidence)
+    _, verdict = make_verdict(archive, evidence, result)
+    spec, plan = evidence.spec, evidence.plan
+    derived: list[tuple[str, str, bytes]] = [
+        ("EVD-02", files.PLAN, pretty_json(plan.as_document())),
+        ("EVD-02", files.JOB_YAML, files.to_yaml(spec.document)),
+        ("EVD-02", files.SYSTEM, files.to_yaml(spec.document["system"])),
+        ("EVD-02", files.OVERRIDES, _overrides(archive)),
+        ("EVD-03", files.RESULT, pretty_json(result)),
+        ("EVD-04", files.VERDICT, pretty_json(verdict)),
+    ]
+    derived += [
+        ("EVD-02", files.stage_file(launch.name, files.ARGV), pretty_json(list(launch.argv)))
+        for launch in plan.launches
+        if archive.stage(launch.name, files.ARGV).exists()
+    ]
+    findings = []
+    for rule, name, expected in derived:
+        path = archive.path(name)
+        actual = path.read_bytes() if path.is_file() else b""
+        if actual != expected:
+            text = f"is not what follows from the evidence: {_difference(actual, expected)}"
+            findings.append(Finding(rule=rule, severity="error", key=name, text=text))
+    return findings
+
+
+def _overrides(archive: Archive) -> bytes:
+    provenance = files.read_document(archive.path(files.PROVENANCE))
+    return overrides_text(provenance["overrides"])
+
+
+def overrides_text(overrides: Sequence[str]) -> bytes:
+    """What overrides.txt holds: one override a line."""
+    return "".join(f"{line}\n" for line in overrides).encode()
+
+
+def _difference(actual: bytes, expected: bytes) -> str:
+    """The first line that differs, for a reader who wants to know where to look."""
+    pairs: list[tuple[Any, Any]] = list(
+        zip(actual.split(b"\n"), expected.split(b"\n"), strict=False)
+    )
+    for number, (left, right) in enumerate(pairs, 1):
+        if left != right:
+            found, wanted = (text.decode(errors="replace").strip()[:80] for text in (left, right))
+            return f"line {number} is {found!r}, expected {wanted!r}"
+    return f"{len(actual)} bytes with {sha256_hex(actual)[:12]}, expected {len(expected)} bytes"
