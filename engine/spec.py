@@ -129,7 +129,7 @@ def build(values: Document, where: Mapping[str, str]) -> JobSpec:
         problems.append(_problem("launcher.name", text, where, hint=hint))
     if len(spec.env_value) > MAX_JOB_ENV_BYTES:
         text = f"the job takes {len(spec.env_value)} bytes, the limit is {MAX_JOB_ENV_BYTES}"
-        hint = "write host lists as ranges: cluster.hosts=[node[001-128]]"
+        hint = "write host lists as ranges: 'cluster.hosts=[\"node[001-128]\"]'"
         problems.append(Problem(key="", text=text, hint=hint))
     if problems:
         raise ConfigError.of(problems)

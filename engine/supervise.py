@@ -35,6 +35,8 @@ from .signals import StopRequests
 STOP_GRACE_S = 20.0
 # Time for a launcher to end by itself after its result was answered.
 EXIT_GRACE_S = 30.0
+# Time for the last bytes of a launch whose first process has ended.
+PIPE_GRACE_S = 1.0
 # A launcher prints about a dead rank before it ends; a broken engine does not end at all.
 RUBBISH_GRACE_S = 3.0
 
@@ -221,35 +223,59 @@ def _end_grace_s(answered: bool, stops: StopRequests) -> float:
 def _read_events(process: subprocess.Popen[bytes], reader: _Reader, stops: StopRequests) -> None:
     """Until the launch has ended by itself; raises _Failure where it has to be ended."""
     assert process.stdout is not None
-    asked = stops.count  # a stage that starts after a stop request (clean-up) is not stopped by it
-    stop_at: float | None = None
+    stopper = _Stopper(process=process, stops=stops, before=stops.count)
     answered_at: float | None = None
+    ended_at: float | None = None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while not (reader.closed and process.poll() is not None):
-            if reader.closed:
-                time.sleep(POLL_S / 10)
-            elif selector.select(POLL_S):
+        while not reader.closed:
+            if selector.select(POLL_S):
                 reader.feed(os.read(process.stdout.fileno(), 1 << 16))
-            if reader.closed and selector.get_map():
-                selector.unregister(process.stdout)
             now = time.monotonic()
+            if process.poll() is not None:
+                # A left-over of the launch may hold the pipe open; what it says is of no use.
+                ended_at = ended_at or now
+                if now - ended_at > PIPE_GRACE_S:
+                    return
             if reader.result is not None and answered_at is None:
                 answered_at = now
                 _say(process, OK)
-            if answered_at is not None:
-                if now - answered_at > EXIT_GRACE_S:
-                    text = f"it did not end within {EXIT_GRACE_S:g} s after its result"
-                    raise _Failure("exit", text)
-                continue
-            if stops.count > asked + (stop_at is not None):
-                if stop_at is not None or stops.count > asked + 1:
-                    raise _Failure("killed", "a second request to stop ended it at once")
-                stop_at = now
-                _say(process, STOP)
-            if stop_at is not None and now - stop_at > STOP_GRACE_S:
-                raise _Failure("stop", f"it did not stop within {STOP_GRACE_S:g} s")
-            reader.check_limits()
+            if answered_at is None:
+                stopper.check(now)
+                reader.check_limits()
+            elif now - answered_at > EXIT_GRACE_S:
+                raise _not_ended()
+    try:
+        process.wait(EXIT_GRACE_S)
+    except subprocess.TimeoutExpired:
+        raise _not_ended() from None
+
+
+def _not_ended() -> _Failure:
+    return _Failure("exit", f"it did not end within {EXIT_GRACE_S:g} s after its last word")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stopper:
+    """Passes requests to stop on: the first gracefully, the second by ending the launch.
+
+    Requests from before the launch are not for it: a clean-up runs after a stop.
+    """
+
+    process: subprocess.Popen[bytes]
+    stops: StopRequests
+    before: int
+    said_at: float | None = None
+
+    def check(self, now: float) -> None:
+        asked = self.stops.count - self.before
+        if asked > 1:
+            raise _Failure("killed", "a second request to stop ended it at once")
+        if asked == 1 and self.said_at is None:
+            self.said_at = now
+            _say(self.process, STOP)
+        if self.said_at is not None and now - self.said_at > STOP_GRACE_S:
+            raise _Failure("stop", f"it did not stop within {STOP_GRACE_S:g} s")
 
 
 def _say(process: subprocess.Popen[bytes], line: bytes) -> None:
