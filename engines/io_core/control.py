@@ -1,0 +1,86 @@
+"""What the threads of one phase share with the main thread that supervises them."""
+
+from __future__ import annotations
+
+import time
+
+_NEVER_NS = 2**63 - 1
+
+
+class Control:
+    """The measured window, the wish to stop, the first failure, and live counts.
+
+    Read and written by several threads without a lock: each field is replaced whole, and each
+    place of a list has one writer.
+    """
+
+    __slots__ = (
+        "_duration_ns",
+        "_ramp_ns",
+        "done",
+        "end_ns",
+        "failure",
+        "read_bytes",
+        "start_ns",
+        "start_unix_s",
+        "stopped",
+        "window_ns",
+        "written_bytes",
+    )
+
+    def __init__(self, *, ramp_s: float = 0.0, duration_s: float | None = None) -> None:
+        self._ramp_ns = round(ramp_s * 1e9)
+        self._duration_ns = None if duration_s is None else round(duration_s * 1e9)
+        self.start_ns = 0
+        self.start_unix_s = 0.0
+        # The window is [window_ns, end_ns) on the monotonic clock; no I/O is issued after it.
+        self.window_ns = 0
+        self.end_ns = _NEVER_NS
+        self.stopped = False
+        self.failure: str | None = None
+        self.done = 0
+        self.read_bytes: list[int] = []
+        self.written_bytes: list[int] = []
+
+    def start(self) -> None:
+        """Starts the clock; called in all ranks at the same moment."""
+        self.start_ns = time.monotonic_ns()
+        self.start_unix_s = time.time()
+        self.window_ns = self.start_ns + self._ramp_ns
+        if self._duration_ns is not None:
+            self.end_ns = self.window_ns + self._duration_ns
+
+    def stop(self) -> None:
+        """Ends the window now: nothing more is issued, what is in flight is the drain."""
+        self.stopped = True
+        self.end_ns = min(self.end_ns, time.monotonic_ns())
+
+    def finish(self) -> None:
+        """Ends a window without a set length: all work is done."""
+        self.end_ns = min(self.end_ns, time.monotonic_ns())
+
+    def fail(self, message: str) -> None:
+        """Keeps the first failure and stops."""
+        if self.failure is None:
+            self.failure = message
+        self.stop()
+
+    def shards(self, count: int) -> None:
+        """Makes a place for the live counts of each shard."""
+        self.read_bytes = [0] * count
+        self.written_bytes = [0] * count
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return (time.monotonic_ns() - self.start_ns) / 1e9
+
+    @property
+    def length_s(self) -> float:
+        """Length of the window, as cut by a stop."""
+        return max(self.end_ns - self.window_ns, 0) / 1e9
+
+    @property
+    def ramp_s(self) -> float:
+        """Seconds from the start to the window."""
+        return self._ramp_ns / 1e9

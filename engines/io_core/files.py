@@ -1,0 +1,153 @@
+"""Files under test: made, opened past the page cache where the file system allows it, synced."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import EngineError, storage_error
+from .blocks import BLOCK_BYTES, aligned_buffer
+
+_ALIGNMENTS_BYTES = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+# What a file system without direct I/O answers to it.
+_REFUSALS = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFiles:
+    """Open files in the order of the operations' `file`, all opened the same way."""
+
+    paths: tuple[Path, ...]
+    descriptors: tuple[int, ...]
+    direct: bool
+    direct_refused: str | None
+    alignment_bytes: int
+
+    def close(self) -> None:
+        """Closes all."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+    def sync(self) -> None:
+        """Makes all data and sizes durable; raises EngineError."""
+        for path, descriptor in zip(self.paths, self.descriptors, strict=True):
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                raise storage_error(error, "fsync", path) from error
+
+
+def open_files(paths: Sequence[Path], *, direct: bool, dsync: bool = False) -> OpenFiles:
+    """Opens existing files for reading and writing; raises EngineError.
+
+    With `direct` the page cache is bypassed, unless the file system refuses: then all files are
+    opened through the cache and the reason is kept.
+    """
+    _allow_open_files(len(paths))
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_DSYNC if dsync else 0)
+    alignment, refused = _probe(paths[0]) if direct and paths else (1, None)
+    direct = direct and refused is None
+    return OpenFiles(
+        paths=tuple(paths),
+        descriptors=_open_all(paths, flags | (os.O_DIRECT if direct else 0)),
+        direct=direct,
+        direct_refused=refused,
+        alignment_bytes=alignment,
+    )
+
+
+def preallocate(path: Path, size_bytes: int) -> None:
+    """Makes a file of this size with space reserved for all of it; raises EngineError."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.ftruncate(descriptor, size_bytes)
+            if size_bytes:
+                os.posix_fallocate(descriptor, 0, size_bytes)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error(error, f"reserve {size_bytes} bytes for", path) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable; raises EngineError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error(error, "fsync", path) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Puts a small file in place whole and durable; raises EngineError."""
+    draft = path.with_name(path.name + ".new")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise storage_error(error, "write", path) from error
+    sync_directory(path.parent)
+
+
+def _probe(path: Path) -> tuple[int, str | None]:
+    """The smallest alignment at which a direct read works, or 1 and why none does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise storage_error(error, "open", path) from error
+        return 1, f"open with O_DIRECT: {error.strerror}"
+    try:
+        for alignment in _ALIGNMENTS_BYTES:
+            if _reads_at(descriptor, alignment, path):
+                if alignment <= BLOCK_BYTES:
+                    return alignment, None
+                return 1, f"direct I/O wants multiples of {alignment} bytes, ours are {BLOCK_BYTES}"
+    finally:
+        os.close(descriptor)
+    return 1, f"no direct read up to {_ALIGNMENTS_BYTES[-1]} bytes was accepted"
+
+
+def _reads_at(descriptor: int, alignment: int, path: Path) -> bool:
+    with aligned_buffer(alignment) as buffer:
+        try:
+            os.preadv(descriptor, [buffer], alignment)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise storage_error(error, "read", path, alignment) from error
+            return False
+    return True
+
+
+def _open_all(paths: Sequence[Path], flags: int) -> tuple[int, ...]:
+    opened: list[int] = []
+    for path in paths:
+        try:
+            opened.append(os.open(path, flags))
+        except OSError as error:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise storage_error(error, "open", path) from error
+    return tuple(opened)
+
+
+def _allow_open_files(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise EngineError(f"{count} files are to be open at once, `ulimit -n` allows {hard}")
+        with suppress(ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,274 @@
+"""From what each rank did to the one result of a stage."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+from .contract import Document
+from .io_core.account import Account, Checks, Flow
+from .io_core.control import Control
+from .io_core.histogram import Histogram, Int64s
+from .supervise import Failure, Status
+from .world import World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A rank's measured window; `drain_s` is how long the last operation outlasted it."""
+
+    start_unix_s: float
+    ramp_s: float
+    length_s: float
+    drain_s: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A rank's plan: SHA-256 over its first `hashed_operations` operations."""
+
+    sha256: str
+    generator: str
+    hashed_operations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """What carried out the operations of a rank, and how."""
+
+    name: str
+    direct: bool
+    direct_refused: str | None
+    alignment_bytes: int
+    durability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Processor seconds of a rank, all threads."""
+
+    user_s: float
+    system_s: float
+
+    def since(self, before: Usage) -> Usage:
+        """What was used after `before`."""
+        return Usage(user_s=self.user_s - before.user_s, system_s=self.system_s - before.system_s)
+
+
+def usage_now() -> Usage:
+    """What this process has used so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(user_s=used.ru_utime, system_s=used.ru_stime)
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What a stage leaves in a rank, put together while it goes on: a failed stage has less.
+
+    In the result's details `facts` are rank 0's, `sums` are added and `lists` joined over ranks.
+    """
+
+    account: Account | None = None
+    window: Window | None = None
+    plan: Plan | None = None
+    core: Core | None = None
+    usage: Usage | None = None
+    facts: Document = field(default_factory=dict)
+    sums: dict[str, int] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counters:
+    """A flow without its histogram's buckets."""
+
+    window_bytes: int
+    window_operations: int
+    total_bytes: int
+    total_operations: int
+    latency_sum_ns: int
+    latency_min_ns: int | None
+    latency_max_ns: int | None
+    latency_p99_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """What a rank sends to rank 0 once, apart from its histograms."""
+
+    read: _Counters
+    write: _Counters
+    checks: Checks
+    any_io: bool
+    window: Window | None
+    plan: Plan | None
+    core: Core | None
+    usage: Usage
+    peak_rss_bytes: int
+    facts: Document
+    sums: dict[str, int]
+    lists: dict[str, list[str]]
+
+
+def window_of(control: Control, last_ns: int) -> Window:
+    """The window of work that has ended; `last_ns` is the clock of the last completion."""
+    control.finish()
+    return Window(
+        start_unix_s=control.start_unix_s,
+        ramp_s=control.ramp_s,
+        length_s=control.length_s,
+        drain_s=max(last_ns - control.end_ns, 0) / 1e9,
+        elapsed_s=control.elapsed_s,
+    )
+
+
+def gather_result(
+    world: World, outcome: Outcome, hosts: Sequence[str], status: Status, failures: list[Failure]
+) -> Document:
+    """The result event without what names the stage; complete on rank 0, empty elsewhere."""
+    account = outcome.account or Account()
+    records = world.gather(_record(outcome, account))
+    read_counts = world.sum_counts(account.read.latency.counts)
+    write_counts = world.sum_counts(account.write.latency.counts)
+    if world.rank != 0:
+        return {}
+    reads, writes = [r.read for r in records], [r.write for r in records]
+    any_io = any(record.any_io for record in records)
+    return {
+        "status": status,
+        "errors": [
+            {"rank": failure.rank, "host": failure.host, "message": failure.message}
+            for failure in failures
+        ],
+        "window": _merge_windows([r.window for r in records if r.window]),
+        "io": {"read": _flow(reads, read_counts), "write": _flow(writes, write_counts)}
+        if any_io
+        else {},
+        "verify": {
+            name: sum(getattr(record.checks, name) for record in records)
+            for name in (checked.name for checked in fields(Checks))
+        },
+        "plan": _merge_plans([r.plan for r in records if r.plan]),
+        "core": _merge_cores([r.core for r in records]),
+        "ranks": _columns(records, hosts),
+        "details": _details(records),
+    }
+
+
+def _record(outcome: Outcome, account: Account) -> _Record:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return _Record(
+        read=_counters(account.read),
+        write=_counters(account.write),
+        checks=account.checks,
+        any_io=account.read.total_operations + account.write.total_operations > 0,
+        window=outcome.window,
+        plan=outcome.plan,
+        core=outcome.core,
+        usage=outcome.usage or usage_now(),
+        peak_rss_bytes=used.ru_maxrss * 1024,
+        facts=outcome.facts,
+        sums=outcome.sums,
+        lists=outcome.lists,
+    )
+
+
+def _counters(flow: Flow) -> _Counters:
+    return _Counters(
+        window_bytes=flow.window_bytes,
+        window_operations=flow.window_operations,
+        total_bytes=flow.total_bytes,
+        total_operations=flow.total_operations,
+        latency_sum_ns=flow.latency.total,
+        latency_min_ns=flow.latency.minimum,
+        latency_max_ns=flow.latency.maximum,
+        latency_p99_ns=flow.latency.percentile(0.99),
+    )
+
+
+def _flow(ranks: Sequence[_Counters], counts: Int64s) -> Document:
+    latency = Histogram()
+    latency.counts = counts
+    latency.total = sum(rank.latency_sum_ns for rank in ranks)
+    lows = [rank.latency_min_ns for rank in ranks if rank.latency_min_ns is not None]
+    highs = [rank.latency_max_ns for rank in ranks if rank.latency_max_ns is not None]
+    latency.minimum, latency.maximum = min(lows, default=None), max(highs, default=None)
+    return {
+        "window_bytes": sum(rank.window_bytes for rank in ranks),
+        "window_operations": sum(rank.window_operations for rank in ranks),
+        "total_bytes": sum(rank.total_bytes for rank in ranks),
+        "total_operations": sum(rank.total_operations for rank in ranks),
+        "latency": latency.export("ns"),
+    }
+
+
+def _merge_windows(windows: Sequence[Window]) -> Document | None:
+    if not windows:
+        return None
+    # The longest: a rank that a stop reached later had more time, not more speed.
+    return {
+        "start_unix_s": round(windows[0].start_unix_s, 6),
+        "ramp_s": round(windows[0].ramp_s, 6),
+        "length_s": round(max(window.length_s for window in windows), 6),
+        "drain_s": round(max(window.drain_s for window in windows), 6),
+        "elapsed_s": round(max(window.elapsed_s for window in windows), 6),
+    }
+
+
+def _merge_plans(plans: Sequence[Plan]) -> Document | None:
+    if not plans:
+        return None
+    digest = hashlib.sha256(b"".join(bytes.fromhex(plan.sha256) for plan in plans))
+    return {
+        "sha256": digest.hexdigest(),
+        "generator": plans[0].generator,
+        "hashed_operations": plans[0].hashed_operations,
+    }
+
+
+def _merge_cores(cores: Sequence[Core | None]) -> Document | None:
+    known = [(rank, core) for rank, core in enumerate(cores) if core is not None]
+    if not known:
+        return None
+    refused = [f"rank {rank}: {core.direct_refused}" for rank, core in known if core.direct_refused]
+    first = known[0][1]
+    return {
+        "name": ", ".join(sorted({core.name for _, core in known})),
+        "direct": all(core.direct for _, core in known),
+        "direct_refused": refused[0] if refused else None,
+        "alignment_bytes": max(core.alignment_bytes for _, core in known),
+        "durability": first.durability,
+    }
+
+
+def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
+    distinct = list(dict.fromkeys(hosts))
+    return {
+        "host_index": [distinct.index(host) for host in hosts],
+        "hosts": distinct,
+        "read_bytes": [r.read.window_bytes for r in records],
+        "write_bytes": [r.write.window_bytes for r in records],
+        "read_p99_ns": [r.read.latency_p99_ns for r in records],
+        "write_p99_ns": [r.write.latency_p99_ns for r in records],
+        "max_latency_ns": [
+            max(r.read.latency_max_ns or 0, r.write.latency_max_ns or 0) or None for r in records
+        ],
+        "cpu_user_s": [round(r.usage.user_s, 6) for r in records],
+        "cpu_system_s": [round(r.usage.system_s, 6) for r in records],
+        "peak_rss_bytes": [r.peak_rss_bytes for r in records],
+        "plan_sha256": [r.plan.sha256[:16] if r.plan else None for r in records],
+        "operations": [r.read.window_operations + r.write.window_operations for r in records],
+    }
+
+
+def _details(records: Sequence[_Record]) -> Document:
+    details = dict(records[0].facts)
+    for record in records:
+        for name, count in record.sums.items():
+            details[name] = details.get(name, 0) + count
+        for name, items in record.lists.items():
+            details[name] = [*details.get(name, []), *items]
+    return details

@@ -1,0 +1,252 @@
+"""The course of an engine's process, from its arguments to its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from .console import Console, ignore_signals, protect_stdout
+from .contract import (
+    RUN_VARIABLE,
+    Arguments,
+    Document,
+    Job,
+    decode_job,
+    parse_arguments,
+    rank_ranges,
+    read_job,
+    sha256_hex,
+)
+from .errors import EngineError, JobError
+from .io_core.control import Control
+from .result import Outcome, gather_result
+from .supervise import Failure, Phase, Status, Unit, Work, supervise
+from .world import World, host_name, open_world
+
+_FAILED = 4
+
+Value = TypeVar("Value")
+
+
+class StageEnded(Exception):
+    """A phase ended early in all ranks: failed somewhere, or stopped. Never caught by a stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a job needs before its first stage; `arithmetic` shows where the bytes come from."""
+
+    disk_bytes: int
+    memory_bytes_per_rank: int
+    disk_arithmetic: str
+
+
+class Session:
+    """One rank's view of a stage: the job, the ranks, and phases to do the work in."""
+
+    def __init__(
+        self, *, job: Job, stage: str, world: World, console: Console, hosts: list[str]
+    ) -> None:
+        self.job = job
+        self.stage = stage
+        self.outcome = Outcome()
+        self.status: Status = "complete"
+        self.failures: list[Failure] = []
+        self._world = world
+        self._console = console
+        self._hosts = hosts
+
+    @property
+    def rank(self) -> int:
+        """Number of this rank."""
+        return self._world.rank
+
+    @property
+    def ranks(self) -> int:
+        """Number of ranks."""
+        return self._world.size
+
+    def agree(self, work: Callable[[], Value]) -> Value:
+        """The value of something quick, once all ranks have one; raises StageEnded otherwise.
+
+        For what can fail but neither lasts nor touches storage, such as reading the job.
+        """
+        value: list[Value] = []
+        message = None
+        try:
+            value.append(work())
+        except EngineError as error:
+            message = str(error)
+        messages = self._world.gather(message)
+        self.failures = self._world.broadcast(
+            [
+                Failure(rank=rank, host=self._hosts[rank], message=text)
+                for rank, text in enumerate(messages)
+                if text is not None
+            ]
+        )
+        if self.failures:
+            self.status = "failed"
+            raise StageEnded
+        return value[0]
+
+    def phase(
+        self, name: str, work: Work, *, unit: Unit, total: float, control: Control | None = None
+    ) -> None:
+        """Does `work` in a thread of every rank from a common start; returns when all have ended.
+
+        Raises StageEnded in all ranks unless all of them completed it.
+        """
+        verdict = supervise(
+            self._world,
+            self._console,
+            self._hosts,
+            Phase(name=name, unit=unit, total=total),
+            control or Control(),
+            work,
+        )
+        if verdict.status != "complete":
+            self.status = verdict.status
+            self.failures.extend(verdict.failures)
+            raise StageEnded
+
+
+class Engine(Protocol):
+    """What an engine's module offers to `run_engine`."""
+
+    def needs(self, job: Job, ranks: int) -> Needs:
+        """What the job needs with this many ranks; raises EngineError. Starts no MPI."""
+
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """The stages by name. Each runs on the main thread of all ranks, does all that may fail or
+        last inside phases, and leaves what is to be reported in the session's outcome."""
+
+
+def run_engine(engine: Engine) -> int:
+    """The whole life of an engine's process; returns its exit code."""
+    output = protect_stdout()
+    stages = engine.stages()
+    arguments = parse_arguments(sys.argv[1:], list(stages))
+    console = Console(output)
+    if arguments.ranks is not None:
+        return _tell_needs(engine, console, arguments, arguments.ranks)
+    world = open_world(os.environ)
+    try:
+        status = _run_stage(stages[arguments.stage], arguments, world, console)
+    except BaseException:  # a bug in one rank: others may wait for it for ever
+        traceback.print_exc()
+        world.abort()
+    return _FAILED if status == "failed" else 0
+
+
+def _tell_needs(engine: Engine, console: Console, arguments: Arguments, ranks: int) -> int:
+    try:
+        job = read_job(
+            decode_job(os.environ), os.environ.get(RUN_VARIABLE, "needs"), arguments.option
+        )
+        needs = engine.needs(job, ranks)
+    except EngineError as error:
+        sys.stderr.write(f"{error}\n")
+        return _FAILED
+    console.emit(
+        {
+            "event": "needs",
+            "disk_bytes": needs.disk_bytes,
+            "memory_bytes_per_rank": needs.memory_bytes_per_rank,
+            "disk_arithmetic": needs.disk_arithmetic,
+        }
+    )
+    return 0
+
+
+def _run_stage(
+    stage: Callable[[Session], None], arguments: Arguments, world: World, console: Console
+) -> Status:
+    if world.rank == 0:
+        console.stop_on_signals()
+        console.listen()
+    else:
+        ignore_signals()
+    sha256, job, error = _receive_job(arguments.option)
+    greetings = world.gather(_Greeting(host_name(), os.getpid(), sha256, error))
+    hosts = [greeting.host for greeting in greetings]
+    refusals = world.broadcast(_greet(console, greetings))
+    if job is None or refusals:
+        status: Status = "failed"
+        result = gather_result(world, Outcome(), hosts, status, refusals)
+    else:
+        session = Session(job=job, stage=arguments.stage, world=world, console=console, hosts=hosts)
+        with suppress(StageEnded):  # the session knows why
+            stage(session)
+        status = session.status
+        result = gather_result(world, session.outcome, hosts, status, session.failures)
+    _tell_result(console, world, arguments, result)
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class _Greeting:
+    """What each rank tells first; `error` when it cannot read the job."""
+
+    host: str
+    pid: int
+    job_sha256: str
+    error: str | None
+
+
+def _receive_job(option: str | None) -> tuple[str, Job | None, str | None]:
+    try:
+        canonical = decode_job(os.environ)
+    except JobError as error:
+        return "", None, str(error)
+    sha256 = sha256_hex(canonical)
+    try:
+        return sha256, read_job(canonical, os.environ.get(RUN_VARIABLE), option), None
+    except JobError as error:
+        return sha256, None, str(error)
+
+
+def _greet(console: Console, greetings: list[_Greeting]) -> list[Failure]:
+    """Tells the caller who is here; the failures of ranks that cannot take part. Rank 0 only."""
+    if not greetings:
+        return []
+    holders: dict[str, list[int]] = {}
+    for rank, greeting in enumerate(greetings):
+        holders.setdefault(greeting.job_sha256, []).append(rank)
+    console.emit(
+        {
+            "event": "ranks",
+            "ranks": [[greeting.host, greeting.pid] for greeting in greetings],
+            "job_sha256": {sha: rank_ranges(ranks) for sha, ranks in holders.items()},
+        }
+    )
+    failures = [
+        Failure(rank=rank, host=greeting.host, message=greeting.error)
+        for rank, greeting in enumerate(greetings)
+        if greeting.error is not None
+    ]
+    if not failures and len(holders) > 1:
+        spread = "; ".join(f"{sha[:16]} in {rank_ranges(r)}" for sha, r in holders.items())
+        text = f"the ranks hold different jobs (SHA-256 and ranks): {spread}"
+        failures.append(Failure(rank=0, host=greetings[0].host, message=text))
+    return failures
+
+
+def _tell_result(console: Console, world: World, arguments: Arguments, result: Document) -> None:
+    if world.rank == 0:
+        console.emit(
+            {
+                "event": "result",
+                "stage": arguments.stage,
+                "option": arguments.option,
+                "trial": arguments.trial,
+                **result,
+            }
+        )
+        console.wait_for_ok()
+    world.barrier()

@@ -1,0 +1,239 @@
+"""Phases: all ranks do one piece of work at the same time, each under the eyes of its main thread.
+
+The work runs in threads that know nothing of other ranks. The main threads exchange small messages:
+ranks report to rank 0 about every half second and at once when they fail; rank 0 tells all to stop
+when one has failed or the caller asks for it, and closes the phase when all have ended. Nobody
+waits inside MPI meanwhile, because MPI waits by spinning.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from .console import Console
+from .contract import Document
+from .errors import EngineError
+from .io_core.control import Control
+from .world import World
+
+Unit = Literal["bytes", "s", "files"]
+Status = Literal["complete", "stopped", "failed"]
+Work = Callable[[Control], None]
+
+REPORT_S = 0.5
+# How soon a rank hears of a stop, and rank 0 of a failure.
+_POLL_S = 0.02
+# A message must fit into what MPI sends without waiting for the receiver.
+_MESSAGE_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """What a phase is called and how its progress is counted; `total` is this rank's share."""
+
+    name: str
+    unit: Unit
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What went wrong in a rank."""
+
+    rank: int
+    host: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How far a rank is; bytes since the start of the phase."""
+
+    done: float = 0
+    total: float = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    failure: str | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Rank 0 to all: issue no more I/O."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Rank 0 to all: every rank has ended this phase."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How a phase ended in all ranks; the failures are known on rank 0 only."""
+
+    status: Status
+    failures: tuple[Failure, ...] = ()
+
+
+def supervise(
+    world: World, console: Console, hosts: list[str], phase: Phase, control: Control, work: Work
+) -> Verdict:
+    """Does one phase in all ranks and says how it ended; `hosts` has each rank's on rank 0."""
+    world.barrier()
+    control.start()
+    worker = _Worker(control, work)
+    worker.start()
+    if world.rank == 0:
+        return _Leader(world, console, hosts, phase, control, worker).lead()
+    return _follow(world, phase, control, worker)
+
+
+class _Worker(threading.Thread):
+    def __init__(self, control: Control, work: Work) -> None:
+        super().__init__(name="work", daemon=True)
+        self._control = control
+        self._work = work
+        self._bug: BaseException | None = None
+        self.finished = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._work(self._control)
+        except EngineError as error:
+            self._control.fail(str(error))
+        except BaseException as error:  # raised again in the main thread, which ends all ranks
+            self._bug = error
+        self.finished.set()
+
+    def raise_bug(self) -> None:
+        if self._bug is not None:
+            raise self._bug
+
+
+def _report(phase: Phase, control: Control, worker: _Worker) -> Report:
+    ended = worker.finished.is_set()  # first: what is counted below is then complete
+    read, written = sum(control.read_bytes), sum(control.written_bytes)
+    done = {"bytes": read + written, "s": control.elapsed_s, "files": control.done}[phase.unit]
+    failure = control.failure
+    return Report(
+        done=min(done, phase.total),
+        total=phase.total,
+        read_bytes=read,
+        written_bytes=written,
+        failure=None if failure is None else failure[:_MESSAGE_CHARACTERS],
+        ended=ended,
+    )
+
+
+def _follow(world: World, phase: Phase, control: Control, worker: _Worker) -> Verdict:
+    told = Report()
+    due_s = 0.0
+    while True:
+        while (letter := world.receive()) is not None:
+            if isinstance(letter.content, Closed):
+                return Verdict(status=letter.content.status)
+            control.stop()
+        worker.raise_bug()
+        report = _report(phase, control, worker)
+        news = (report.failure, report.ended) != (told.failure, told.ended)
+        if news or time.monotonic() >= due_s:
+            world.send(0, report)
+            told, due_s = report, time.monotonic() + REPORT_S
+        _nap(worker)
+
+
+def _nap(worker: _Worker) -> None:
+    if worker.finished.is_set():
+        time.sleep(_POLL_S)
+    else:
+        worker.finished.wait(_POLL_S)
+
+
+class _Leader:
+    """Rank 0's part: hears all ranks, tells the caller, decides when to stop and when to close."""
+
+    def __init__(
+        self,
+        world: World,
+        console: Console,
+        hosts: list[str],
+        phase: Phase,
+        control: Control,
+        worker: _Worker,
+    ) -> None:
+        self._world = world
+        self._console = console
+        self._hosts = hosts
+        self._phase = phase
+        self._control = control
+        self._worker = worker
+        self._reports = [Report() for _ in range(world.size)]
+        self._heard_s = [time.monotonic()] * world.size
+        self._stopped = False
+
+    def lead(self) -> Verdict:
+        """Returns when all ranks have ended the phase."""
+        while True:
+            self._hear()
+            self._worker.raise_bug()
+            if not self._stopped and (self._console.stop_requested or self._failures()):
+                self._stop()
+            ended = all(report.ended for report in self._reports)
+            self._console.progress(self._progress)
+            if ended:
+                return self._close()
+            _nap(self._worker)
+
+    def _hear(self) -> None:
+        self._reports[0] = _report(self._phase, self._control, self._worker)
+        self._heard_s[0] = time.monotonic()
+        while (letter := self._world.receive()) is not None:
+            if isinstance(letter.content, Report):
+                self._reports[letter.sender] = letter.content
+                self._heard_s[letter.sender] = time.monotonic()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._control.stop()
+        self._tell(Stop())
+
+    def _close(self) -> Verdict:
+        failures = self._failures()
+        status: Status = "failed" if failures else "stopped" if self._stopped else "complete"
+        self._tell(Closed(status))
+        return Verdict(status=status, failures=failures)
+
+    def _tell(self, content: Stop | Closed) -> None:
+        for rank in range(1, self._world.size):
+            self._world.send(rank, content)
+
+    def _failures(self) -> tuple[Failure, ...]:
+        return tuple(
+            Failure(rank=rank, host=self._hosts[rank], message=report.failure)
+            for rank, report in enumerate(self._reports)
+            if report.failure is not None
+        )
+
+    def _progress(self) -> Document:
+        reports = self._reports
+        # Time passes once for all; bytes and files add up.
+        share = reports[:1] if self._phase.unit == "s" else reports
+        oldest = min(range(len(reports)), key=self._heard_s.__getitem__)
+        return {
+            "event": "progress",
+            "phase": self._phase.name,
+            "done": round(sum(report.done for report in share), 6),
+            "total": round(sum(report.total for report in share), 6),
+            "unit": self._phase.unit,
+            "read_bytes": sum(report.read_bytes for report in reports),
+            "written_bytes": sum(report.written_bytes for report in reports),
+            "elapsed_s": round(self._control.elapsed_s, 6),
+            "oldest_report_s": round(time.monotonic() - self._heard_s[oldest], 6),
+            "oldest_rank": oldest,
+        }
