@@ -33,7 +33,9 @@ class ThreadExecutor:
 
     def __init__(self, files: OpenFiles, settings: Settings) -> None:
         pool = fill_pool(settings.pool_seed, settings.largest_bytes)
-        self._shards = [_Shard(n, files, settings, pool) for n in range(settings.shards)]
+        # All buffers in one piece: only a large one gets huge pages.
+        arena = memoryview(aligned_buffer(2 * settings.shards * settings.largest_bytes))
+        self._shards = [_Shard(n, files, settings, arena, pool) for n in range(settings.shards)]
 
     def execute(self, streams: Sequence[Stream], control: Control, account: Account) -> None:
         """Works off one stream for each shard; see `Executor`."""
@@ -59,14 +61,17 @@ class ThreadExecutor:
 class _Shard:
     """The buffers of one thread, and what it does with them."""
 
-    def __init__(self, number: int, files: OpenFiles, settings: Settings, pool: Words) -> None:
+    def __init__(
+        self, number: int, files: OpenFiles, settings: Settings, arena: memoryview, pool: Words
+    ) -> None:
         self._number = number
         self._files = files
         self._settings = settings
         self._planned = 0
         self._stamper = Stamper(settings.key, settings.largest_bytes // BLOCK_BYTES)
-        self._read = aligned_buffer(settings.largest_bytes)
-        self._write = aligned_buffer(settings.largest_bytes)
+        size = settings.largest_bytes
+        self._read = arena[2 * number * size : (2 * number + 1) * size]
+        self._write = arena[(2 * number + 1) * size : (2 * number + 2) * size]
         self._read_blocks = as_blocks(self._read)
         self._write_blocks = as_blocks(self._write)
         # Turned, so that no two shards write the same blocks around their stamps.
@@ -97,7 +102,7 @@ class _Shard:
         # The timed path: nearly all that it touches for each operation is a local name.
         clock = time.monotonic_ns
         descriptors, sync = self._files.descriptors, self._settings.durability == "fdatasync"
-        reading, writing = memoryview(self._read), memoryview(self._write)
+        reading, writing = self._read, self._write
         live = (control.read_bytes, control.written_bytes)
         kind = offset = file = 0
         try:
