@@ -124,8 +124,8 @@ def make_stage(archive: Archive, launch_name: str) -> None:
 
 
 def to_yaml(document: Document) -> bytes:
-    """A document as YAML for people."""
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    """A document as YAML for people; sorted, so that it follows from the canonical JSON."""
+    text = yaml.safe_dump(document, sort_keys=True, allow_unicode=True, width=100)
     return text.encode()
 
 

@@ -112,7 +112,7 @@ def history(arguments: Sequence[str], *, as_json: bool) -> int:
     """`mlps history`: the archives of a results directory, oldest first."""
     parser = _parser("history")
     parser.add_argument("results_dir", nargs="?", type=Path, default=Path("results"))
-    results_dir = parser.parse_args(arguments).results_dir
+    results_dir = parser.parse_args(arguments).results_dir.absolute()
     if not results_dir.is_dir():
         raise ArchiveError(f"{results_dir} is not a directory", hint="mlps history RESULTS_DIR")
     entries = [_history_entry(archive) for archive in files.listed_archives(results_dir)]

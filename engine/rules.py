@@ -186,10 +186,10 @@ def _verification(name: str, measured: bool, verify: Document) -> list[Finding]:
 
 def _latencies(name: str, result: Document) -> list[Finding]:
     window = result["window"]
-    if window is None:
+    if window is None or not result["io"]:
         return []
     limit_s = window["ramp_s"] + window["length_s"] + window["drain_s"]
-    longest_s = max((io["latency"]["max"] / 1e9 for io in result["io"].values()), default=0.0)
+    longest_s = max((io["latency"]["max"] or 0) / 1e9 for io in result["io"].values())
     if longest_s <= limit_s + 1e-6:
         return []
     text = f"a latency of {longest_s:.3f} s in a stage of {limit_s:.3f} s"

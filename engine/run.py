@@ -99,7 +99,6 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
     display.step("collecting facts")
     _write_inputs(archive, request, machine, program, env)
     stages = _run_stages(_Runner(archive, request, program, env, display, stops))
-    display.step("collecting results")
     evidence = Evidence(
         spec=spec,
         origins=request.origins,
@@ -301,10 +300,11 @@ def _ended(launch: Launch, outcome: Outcome) -> str:
 
 
 def _publish(archive: Archive, evidence: Evidence, display: Display) -> Report:
+    display.step("verifying")
     result = make_result(archive, evidence)
     files.write(archive, files.RESULT, pretty_json(result))
-    display.step("verifying")
     verdict, document = make_verdict(archive, evidence, result)
+    display.step("writing results")
     files.write(archive, files.VERDICT, pretty_json(document))
     files.seal(archive)
     return Report(archive=archive, verdict=verdict, result=result)

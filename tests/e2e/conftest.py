@@ -1,0 +1,164 @@
+"""Runs the installed `mlps` as a user does: a process of its own, in a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+MLPS = Path(sys.executable).parent / "mlps"
+
+# A whole job in about three seconds, with every stage of the quick benchmark.
+SMALL = (
+    "benchmark=kvcache/quick",
+    "benchmark.users=2",
+    "benchmark.chunks_per_user=8",
+    "benchmark.queue_depth=2",
+    "benchmark.ramp_s=0.1",
+    "benchmark.duration_s=0.4",
+)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A new directory with data and results apart, and a shell that knows nothing of the tests."""
+
+    root: Path
+
+    @property
+    def data_dir(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def results_dir(self) -> Path:
+        return self.root / "results"
+
+    def env(self, **changes: str) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
+        path = os.environ.get("PATH", os.defpath)
+        return {"HOME": str(self.root), "PATH": path, **kept, **changes}
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [MLPS, *words],
+            cwd=self.root,
+            env=self.env(**env),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [MLPS, *words],
+            cwd=self.root,
+            env=self.env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def small(self, *more: str) -> tuple[str, ...]:
+        """Overrides of the small job; those of `more` replace its own."""
+        words = {word.partition("=")[0]: word for word in (*SMALL, "data_dir=data", *more)}
+        return tuple(words.values())
+
+    def archives(self) -> list[Path]:
+        if not self.results_dir.is_dir():
+            return []
+        return sorted(path for path in self.results_dir.iterdir() if (path / "job.json").is_file())
+
+    def archive(self) -> Path:
+        (found,) = self.archives()
+        return found
+
+    def ranks(self) -> list[psutil.Process]:
+        """Rank processes of jobs of this workplace, by the results directory in their job."""
+        return [
+            process
+            for process in psutil.process_iter()
+            if re.match(r"\S*python\S* -P -m mlps\.engines\.", _command(process))
+            and self._owns(process)
+        ]
+
+    def leftovers(self) -> list[str]:
+        """Commands of all processes that a job of this workplace left running."""
+        return [_command(process) for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            environ = process.environ()
+            return (
+                environ.get("HOME") == str(self.root)
+                and "MLPS_JOB" in environ
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
+        except psutil.Error:
+            return False
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Workplace]:
+    workplace = Workplace(tmp_path)
+    workplace.data_dir.mkdir()
+    yield workplace
+    for process in psutil.process_iter():
+        if workplace._owns(process):
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of a small job that ended well; copy it before changing it."""
+    workplace = Workplace(tmp_path_factory.mktemp("finished"))
+    workplace.data_dir.mkdir()
+    done = workplace.run(*workplace.small())
+    assert done.returncode == 0, done.stderr
+    return workplace.archive()
+
+
+@pytest.fixture
+def archive(finished: Path, tmp_path: Path) -> Path:
+    """A copy of that archive, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / finished.name))
+
+
+def wait_for(condition, what: str, limit_s: float = 30.0):
+    """The first true value of a condition; fails where there is none in time."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {limit_s} s for {what}")
+
+
+@pytest.fixture(name="wait_for")
+def _wait_for():
+    return wait_for
+
+
+@pytest.fixture
+def load():
+    """Reads a JSON file."""
+    return lambda path: json.loads(Path(path).read_bytes())
