@@ -73,13 +73,29 @@ def _problems(
 def _option_problems(
     schema: Schema, benchmark: Document, where: Mapping[str, str]
 ) -> Iterator[Problem]:
-    """An option may set only keys of the benchmark, to values that they may have."""
+    """An option may set only keys of the workload, to values that they may have."""
     options = benchmark.get("options")
+    partial = _partial(schema)
     for index, option in enumerate(options if isinstance(options, list) else []):
         changed = option.get("set") if isinstance(option, dict) else None
         if isinstance(changed, dict):
-            partial = {key: value for key, value in schema.items() if key != "required"}
             yield from _problems(partial, changed, ("benchmark", "options", index, "set"), where)
+
+
+def _partial(schema: Schema) -> Schema:
+    """The schema of a part that is merged into a whole.
+
+    Nothing is required at any depth, and what every benchmark has (declared `true` by a family)
+    cannot be set: it holds for all options.
+    """
+    partial = {key: value for key, value in schema.items() if key != "required"}
+    if "properties" in schema:
+        partial["properties"] = {
+            name: _partial(value)
+            for name, value in schema["properties"].items()
+            if value is not True
+        }
+    return partial
 
 
 def _unknown_keys(
