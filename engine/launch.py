@@ -46,7 +46,7 @@ def _fill(
     template: Sequence[str], words: Mapping[str, str], lists: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
     for item in template:
-        if item == "{command}":
+        if item == "{command}" and item in lists:
             yield from lists[item]  # verbatim: a path may hold braces
         elif item in lists:
             yield from _fill(lists[item], words, {})
