@@ -102,7 +102,7 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
     for key, origin in origins.items():
         if key not in values or not _changed(values[key], origin):
             continue
-        if not any(fnmatchcase(key, pattern) for pattern in division.may_change):
+        if _is_rule(key, spec) or not any(fnmatchcase(key, form) for form in division.may_change):
             findings.append(
                 Finding(
                     rule="JOB-02",
@@ -115,6 +115,11 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
     if spec.selected is not None:
         findings.append(_partial_stages(spec))
     return findings
+
+
+def _is_rule(key: str, spec: JobSpec) -> bool:
+    """Whether a key holds what this job is judged by; its own value cannot excuse its change."""
+    return spec.division.name != "whatif" and key.startswith(("division.", "edition."))
 
 
 def _partial_stages(spec: JobSpec) -> Finding:
