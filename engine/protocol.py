@@ -93,6 +93,8 @@ def result_flaws(result: Document, launch: Launch, job_sha256: str, table: RankT
     if set(table.job_sha256) != {job_sha256}:
         flaws.append(f"ranks had another job than the archived {job_sha256}: {table.job_sha256}")
     flaws += _count_flaws(result["ranks"], launch.ranks, table)
+    for direction, io in sorted(result["io"].items()):
+        flaws += [f"io.{direction}: {flaw}" for flaw in _histogram_flaws(io)]
     return flaws
 
 
@@ -106,6 +108,16 @@ def _count_flaws(columns: dict[str, Any], ranks: int, table: RankTable) -> list[
         if name != "hosts" and len(values) != ranks
     ]
     return flaws
+
+
+def _histogram_flaws(io: Document) -> list[str]:
+    """Why percentiles of a direction could not be computed, or would not be of its operations."""
+    latency, operations = io["latency"], io["window_operations"]
+    if len(latency["count"]) != len(latency["upper"]):
+        return [f"latency has {len(latency['count'])} counts for {len(latency['upper'])} buckets"]
+    if sum(latency["count"]) != operations:
+        return [f"latency counts {sum(latency['count'])} of {operations} operations"]
+    return ["latency has no max"] if operations and latency["max"] is None else []
 
 
 def _shown(line: bytes) -> str:
