@@ -1,0 +1,402 @@
+"""What the tests of the workflow engine share: a job, a stage's result, and a program that plays
+an engine, so that whole jobs run in a fraction of a second and without MPI."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mlps.engine import archive as files
+from mlps.engine.archive import Archive
+from mlps.engine.canonical import Document
+from mlps.engine.compose import compose
+from mlps.engine.plan import Plan, make_plan
+from mlps.engine.progress import PlainDisplay
+from mlps.engine.run import Report, Request, run_job
+from mlps.engine.signals import StopRequests
+from mlps.engine.spec import SWEEP_KEYS, JobSpec, build
+
+GIB = 2**30
+
+PYTHON = "/opt/python3"
+
+Changes = Mapping[str, object]
+
+
+# ---------------------------------------------------------------- jobs
+
+
+@pytest.fixture(scope="session")
+def official() -> Document:
+    """The document of a job that changes nothing; copy it before changing it."""
+    composed = compose(["benchmark=kvcache/quick"], conf_dirs=(), cwd=Path("/nowhere"))
+    document = {key: value for key, value in composed.values.items() if key not in SWEEP_KEYS}
+    return document | {"data_dir": "/data", "results_dir": "/results"}
+
+
+@pytest.fixture(scope="session")
+def make_document(official: Document) -> Callable[..., Document]:
+    """The official job with some dotted keys changed, and some removed."""
+
+    def make(changes: Changes | None = None, *, without: Sequence[str] = ()) -> Document:
+        document = copy.deepcopy(official)
+        for key, value in (changes or {}).items():
+            *parents, name = key.split(".")
+            _descend(document, parents)[name] = copy.deepcopy(value)
+        for key in without:
+            *parents, name = key.split(".")
+            del _descend(document, parents)[name]
+        return document
+
+    return make
+
+
+def _descend(document: Document, parents: Sequence[str]) -> Document:
+    for name in parents:
+        document = document[name]
+    return document
+
+
+@pytest.fixture(scope="session")
+def make_spec(make_document: Callable[..., Document]) -> Callable[..., JobSpec]:
+    """The official job with some dotted keys changed, as a JobSpec."""
+    return lambda changes=None: build(make_document(changes), {})
+
+
+@pytest.fixture(scope="session")
+def plan_of(make_spec: Callable[..., JobSpec]) -> Callable[..., Plan]:
+    """The plan of the official job with some dotted keys changed."""
+    return lambda changes=None: make_plan(make_spec(changes), python=PYTHON)
+
+
+# ---------------------------------------------------------------- results of stages
+
+
+def _direction(operations: int, size: int) -> Document:
+    """Half of the operations took 1 ms, the others 2 ms, but for one of 9 ms."""
+    fast = operations // 2
+    slow = operations - fast - 1
+    return {
+        "window_bytes": operations * size,
+        "window_operations": operations,
+        "total_bytes": operations * size,
+        "total_operations": operations,
+        "latency": {
+            "unit": "ns",
+            "upper": [1_000_000, 2_000_000, 9_000_000],
+            "count": [fast, slow, 1],
+            "sum": fast * 1_000_000 + slow * 2_000_000 + 9_000_000,
+            "min": 999_000,
+            "max": 8_999_000,
+        },
+    }
+
+
+def stage_result(
+    stage: str = "run",
+    option: str | None = None,
+    trial: int | None = 0,
+    *,
+    ranks: int = 2,
+    **changes: object,
+) -> Document:
+    """A result event: in 2 s, 1024 reads and 512 writes of 4 MiB each. Other keys by name."""
+    result: Document = {
+        "event": "result",
+        "stage": stage,
+        "option": option,
+        "trial": trial,
+        "status": "complete",
+        "errors": [],
+        "window": {
+            "start_unix_s": 1.8e9,
+            "ramp_s": 0.5,
+            "length_s": 2.0,
+            "drain_s": 0.25,
+            "elapsed_s": 3.0,
+        },
+        "io": {"read": _direction(1024, 4 * 2**20), "write": _direction(512, 4 * 2**20)},
+        "verify": {"operations": 1024, "blocks": 1024, "bytes": 4 * GIB, "mismatches": 0},
+        "plan": {"sha256": "ab" * 32, "generator": "kvcache-turns/1", "hashed_operations": 64},
+        "core": {
+            "name": "python_threads",
+            "direct": True,
+            "direct_refused": None,
+            "alignment_bytes": 4096,
+            "durability": "none",
+        },
+        "ranks": {
+            "hosts": ["node1"],
+            "host_index": [0] * ranks,
+            "read_p99_ns": [2_000_000 + 500_000 * rank for rank in range(ranks)],
+            "write_p99_ns": [2_000_000] * ranks,
+            "cpu_user_s": [1.0] * ranks,
+            "cpu_system_s": [0.5] * ranks,
+            "peak_rss_bytes": [100 * 2**20 + rank * 2**20 for rank in range(ranks)],
+        },
+        "details": {},
+    }
+    return copy.deepcopy(result | changes)
+
+
+@pytest.fixture(scope="session")
+def make_result() -> Callable[..., Document]:
+    """A stage's result event, see stage_result."""
+    return stage_result
+
+
+# ---------------------------------------------------------------- a program that plays an engine
+
+PLAYER = """\
+#!{python} -S
+# Plays an engine: one rank that reports what result.json says, or misbehaves as told.
+import base64, hashlib, json, os, pathlib, signal, sys, time, zlib
+
+here = pathlib.Path(__file__).parent
+arguments = sys.argv[1:]
+if "--version" in arguments:
+    print("player 1.0")
+    sys.exit()
+
+def value(flag):
+    return arguments[arguments.index(flag) + 1] if flag in arguments else None
+
+def say(**event):
+    print(json.dumps(event), flush=True)
+
+stage, option, trial = value("--stage"), value("--option"), value("--trial")
+name = "-".join(part for part in (stage, option, trial) if part)
+with open(here / "calls", "a") as calls:
+    calls.write(name + " " + os.environ["MLPS_RUN_ID"] + "\\n")
+job = zlib.decompress(base64.b64decode(os.environ["MLPS_JOB"]))
+say(event="ranks", ranks=[["node1", os.getpid()]],
+    job_sha256={{hashlib.sha256(job).hexdigest(): "0"}})
+behaviour = json.loads((here / "behaviour.json").read_text()).get(name, {{}})
+if behaviour == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
+if behaviour == "wait":
+    say(event="progress", phase="waiting")
+    sys.stdin.readline()
+    behaviour = {{"status": "stopped"}}
+result = json.loads((here / "result.json").read_text())
+result.update(stage=stage, option=option, trial=None if trial is None else int(trial))
+if stage != "run":
+    result.update(window=None, io={{}}, verify=dict.fromkeys(result["verify"], 0))
+result.update(behaviour)
+say(**result)
+sys.stdin.readline()
+sys.exit(4 if result["status"] == "failed" else 0)
+"""
+
+
+@dataclass(frozen=True)
+class Player:
+    """A directory with a program that can be cluster.python, and room for data and results."""
+
+    root: Path
+
+    @classmethod
+    def make(cls, root: Path) -> Player:
+        player = cls(root)
+        player.program.write_text(PLAYER.format(python=sys.executable))
+        player.program.chmod(player.program.stat().st_mode | stat.S_IXUSR)
+        (root / "result.json").write_text(json.dumps(stage_result(ranks=1)))
+        player.behave()
+        player.data_dir.mkdir()
+        return player
+
+    @property
+    def program(self) -> Path:
+        return self.root / "player"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def results_dir(self) -> Path:
+        return self.root / "results"
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What makes this program run a job: keys of the job."""
+        return {
+            "data_dir": str(self.data_dir),
+            "results_dir": str(self.results_dir),
+            "cluster.python": str(self.program),
+            "cluster.ranks_per_host": 1,
+            "launcher.name": "process",
+            "launcher.program": None,
+            "launcher.ranks": "one",
+            "launcher.argv": ["{command}"],
+        }
+
+    @property
+    def overrides(self) -> list[str]:
+        """The same as words of a command line."""
+        return [
+            "benchmark=kvcache/quick",
+            "launcher=process",
+            "cluster.ranks_per_host=1",
+            f"cluster.python={self.program}",
+            f"data_dir={self.data_dir}",
+            f"results_dir={self.results_dir}",
+        ]
+
+    def behave(self, behaviours: Mapping[str, object] | None = None) -> None:
+        """From now on, misbehave in stages: `die`, `wait`, or keys of the result to replace."""
+        (self.root / "behaviour.json").write_text(json.dumps(behaviours or {}))
+
+    def calls(self) -> list[str]:
+        """Stages that were started since the last call, in order, each with its run."""
+        path = self.root / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+    def stages(self) -> list[str]:
+        """Stages that were started since the last call, in order."""
+        return [line.split()[0] for line in self.calls()]
+
+
+@pytest.fixture
+def player(tmp_path: Path) -> Player:
+    """A program that plays an engine."""
+    directory = tmp_path / "player"
+    directory.mkdir()
+    return Player.make(directory)
+
+
+class Silent(PlainDisplay):
+    """A display that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def stage(self, name: str, number: int, count: int) -> None:
+        self.say(f"stage {number}/{count} {name}")
+
+    def progress(self, event: Document) -> None:
+        self.say(f"progress {event.get('phase')}")
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def request_of(spec: JobSpec, **changes: Any) -> Request:
+    keys: dict[str, Any] = {
+        "spec": spec,
+        "plan": make_plan(spec, python=sys.executable),
+        "origins": {},
+        "choices": {},
+        "overrides": ("seed=42",),
+        "links": {},
+        "finished": {},
+    }
+    return Request(**(keys | changes))
+
+
+@pytest.fixture(scope="session")
+def play(make_spec: Callable[..., JobSpec]) -> Callable[..., Report]:
+    """Runs a whole job with a player."""
+
+    def run(
+        player: Player,
+        changes: Changes | None = None,
+        *,
+        behaviours: Mapping[str, object] | None = None,
+        display: PlainDisplay | None = None,
+        stops: StopRequests | None = None,
+        **request: Any,
+    ) -> Report:
+        player.behave(behaviours)
+        spec = make_spec({**player.changes, **(changes or {})})
+        asked = request_of(spec, **request)
+        return run_job(asked, display or Silent(), stops or StopRequests())
+
+    return run
+
+
+@pytest.fixture
+def display() -> Silent:
+    """A display that keeps what it was told."""
+    return Silent()
+
+
+@pytest.fixture(scope="session")
+def _sealed(play: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    report = play(Player.make(tmp_path_factory.mktemp("sealed")), {"trials": 2})
+    assert report.verdict.exit_code == 0, report.verdict
+    return report.archive.root
+
+
+@pytest.fixture
+def sealed(_sealed: Path, tmp_path: Path) -> Archive:
+    """The sealed archive of a job of two trials that ended well; a copy, to be changed."""
+    return Archive(root=Path(shutil.copytree(_sealed, tmp_path / _sealed.name)))
+
+
+@pytest.fixture(scope="session")
+def reseal() -> Callable[[Archive], None]:
+    """Gives an archive a manifest that fits its files, as somebody who forges one does."""
+
+    def again(archive: Archive) -> None:
+        archive.path(files.MANIFEST).write_bytes(files.manifest_text(archive))
+
+    return again
+
+
+@pytest.fixture(scope="session")
+def edit() -> Callable[..., None]:
+    """Changes a JSON document of an archive in place."""
+
+    def change(archive: Archive, name: str, function: Callable[[Any], object]) -> None:
+        document = files.read_document(archive.path(name))
+        function(document)
+        archive.path(name).write_bytes(files_json(document, name))
+
+    return change
+
+
+def files_json(document: object, name: str) -> bytes:
+    """The bytes that mlps itself would have written: canonical for the job and for events."""
+    if name == files.JOB:
+        return json.dumps(
+            document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode()
+    if name.startswith("stages/") and name.endswith(files.RESULT):
+        return json.dumps(document).encode() + b"\n"
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fails a test that leaves a process running; such a one is ended here."""
+    before = set(_children())
+    yield
+    left = [child for child in _children() if child not in before]
+    for child in left:
+        child.kill()
+    assert left == []
+
+
+def _children() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(os.getpid()).children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE
+    ]

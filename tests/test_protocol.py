@@ -1,0 +1,174 @@
+"""Events of an engine, and what a result must hold to be used."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlps.engine.protocol import (
+    ProtocolError,
+    RankTable,
+    parse_event,
+    parse_ranks,
+    result_flaws,
+)
+
+SHA = "ab" * 32
+
+
+@pytest.fixture
+def table():
+    return RankTable(places=(("node1", 100), ("node2", 100)), job_sha256={SHA: "0-1"})
+
+
+@pytest.fixture
+def launch(plan_of):
+    return plan_of().launches[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        pytest.param(b"hello", "no JSON: 'hello'", id="words"),
+        pytest.param(b'{"event": "ranks"', 'no JSON: \'{"event": "ranks"\'', id="half a line"),
+        pytest.param(b"[1]", "no event: '[1]'", id="list"),
+        pytest.param(b'{"a": 1}', "no event: '{\"a\": 1}'", id="other mapping"),
+        pytest.param(b'{"event": 1}', "no event: '{\"event\": 1}'", id="event is no word"),
+        pytest.param(b"\xff\xfe", "no JSON: '\ufffd\ufffd'", id="bytes"),
+        pytest.param(b"x" * 100, f"no JSON: '{'x' * 77}...'", id="long"),
+        pytest.param(b"[" * 100_000, f"no JSON: '{'[' * 77}...'", id="deep"),
+    ],
+)
+def test_rubbish(line, text):
+    with pytest.raises(ProtocolError) as caught:
+        parse_event(line)
+    assert str(caught.value) == text
+
+
+def test_an_event():
+    assert parse_event(b' {"event": "progress", "done": 1}\r') == {"event": "progress", "done": 1}
+
+
+def test_ranks():
+    event = {"event": "ranks", "ranks": [["a", 1], ["b", 2], ["a", 3]], "job_sha256": {SHA: "0-2"}}
+    table = parse_ranks(event)
+    assert table.hosts == ("a", "b")
+    assert [table.name(rank) for rank in (0, 2, 3, -1)] == [
+        "rank 0 on a (pid 1)",
+        "rank 2 on a (pid 3)",
+        "rank 3",
+        "rank -1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"job_sha256": {}},
+        {"ranks": [["a"]], "job_sha256": {}},
+        {"ranks": [["a", "x"]], "job_sha256": {}},
+        {"ranks": 3, "job_sha256": {}},
+        {"ranks": [], "job_sha256": []},
+    ],
+    ids=str,
+)
+def test_ranks_that_cannot_be_read(event):
+    with pytest.raises(ProtocolError, match="^a ranks event that cannot be read: "):
+        parse_ranks({"event": "ranks", **event})
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "rank"),
+    [("node1", 100, 0), ("node2", 100, 1), (None, 100, 0), ("other", 100, 0), ("node1", 7, None)],
+)
+def test_find_a_rank_by_process(table, host, pid, rank):
+    assert table.find(host=host, pid=pid) == rank
+
+
+def test_a_good_result_has_no_flaws(make_result, launch, table):
+    assert result_flaws(make_result(), launch, SHA, table) == []
+
+
+def without(name):
+    return lambda result: result.pop(name)
+
+
+def put(value, *path):
+    def change(result):
+        for part in path[:-1]:
+            result = result[part]
+        result[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        pytest.param(without("window"), "$: 'window' is a required property", id="lacks a field"),
+        pytest.param(put("prepare", "stage"), "it is of stage 'prepare', not of 'run'", id="stage"),
+        pytest.param(put("x", "option"), "it is of option 'x', not of None", id="option"),
+        pytest.param(put(1, "trial"), "it is of trial 1, not of 0", id="trial"),
+        pytest.param(
+            put("done", "status"),
+            "$.status: 'done' is not one of ['complete', 'stopped', 'failed']",
+            id="status",
+        ),
+        pytest.param(
+            put(-1, "io", "read", "window_bytes"),
+            "$.io.read.window_bytes: -1 is less than the minimum of 0",
+            id="negative",
+        ),
+        pytest.param(
+            put([1], "ranks", "read_p99_ns"), "read_p99_ns holds 1 of 2 ranks", id="ranks missing"
+        ),
+        pytest.param(
+            put([0, 0, 0], "ranks", "host_index"), "host_index holds 3 of 2 ranks", id="ranks more"
+        ),
+        pytest.param(
+            put([1, 1], "io", "read", "latency", "count"),
+            "io.read: latency has 2 counts for 3 buckets",
+            id="histogram of two lengths",
+        ),
+        pytest.param(
+            put([1, 1, 1], "io", "read", "latency", "count"),
+            "io.read: latency counts 3 of 1024 operations",
+            id="histogram of other operations",
+        ),
+        pytest.param(
+            put(None, "io", "write", "latency", "max"),
+            "io.write: latency has no max",
+            id="histogram without its end",
+        ),
+    ],
+)
+def test_flaws(make_result, launch, table, change, text):
+    result = make_result()
+    change(result)
+    assert result_flaws(result, launch, SHA, table) == [text]
+
+
+def test_ranks_with_another_job(make_result, launch):
+    table = RankTable(places=(("a", 1), ("a", 2)), job_sha256={SHA: "0", "cd": "1"})
+    assert result_flaws(make_result(), launch, SHA, table) == [
+        f"ranks had another job than the archived {SHA}: {{'{SHA}': '0', 'cd': '1'}}"
+    ]
+
+
+def test_too_few_ranks(make_result, launch):
+    table = RankTable(places=(("a", 1),), job_sha256={SHA: "0"})
+    assert result_flaws(make_result(), launch, SHA, table) == ["1 of 2 ranks reported"]
+
+
+def test_every_flaw_is_named(make_result, launch):
+    table = RankTable(places=(), job_sha256={})
+    assert len(result_flaws(make_result("cleanup", trial=3), launch, SHA, table)) == 4
+
+
+def test_a_result_without_operations_has_no_flaws(make_result, launch, table):
+    result = make_result()
+    for io in result["io"].values():
+        io |= {"window_bytes": 0, "window_operations": 0}
+        io["latency"] |= {"upper": [], "count": [], "sum": 0, "min": None, "max": None}
+    assert result_flaws(json.loads(json.dumps(result)), launch, SHA, table) == []

@@ -1,0 +1,289 @@
+"""Where each rule fires and where it does not; ENV, DIR and CAP are in test_preflight, EVD in
+test_verify."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from mlps.engine.compose import Origin, flatten
+from mlps.engine.options import packaged_conf
+from mlps.engine.rules import (
+    RULES,
+    Finding,
+    errors,
+    from_document,
+    judge_job,
+    judge_outcomes,
+    judge_stage_result,
+)
+
+ENGINE = packaged_conf().parent / "engine"
+
+CLOSED = {
+    "division.name": "closed",
+    "division.any_workload": False,
+    "division.may_change": ["cluster.*", "launcher.*", "system.*", "data_dir", "results_dir"],
+    "edition.workloads": ["kvcache/quick"],
+}
+OPEN = CLOSED | {
+    "division.name": "open",
+    "division.may_change": [*CLOSED["division.may_change"], "seed", "trials", "benchmark.*"],
+}
+
+
+def packaged(spec):
+    """Origins of a job of which nobody changed a value."""
+    return {
+        key: Origin(kind="packaged", where=f"conf/{key}.yaml") for key in flatten(spec.document)
+    }
+
+
+def judged(spec, changed=(), kind="override"):
+    """Findings of a job whose user set some keys to other values than the official ones."""
+    origins = packaged(spec) | {
+        key: Origin(kind=kind, where=f"command line: {key}", default="official") for key in changed
+    }
+    return [str(finding) for finding in judge_job(spec, origins)]
+
+
+# ---------------------------------------------------------------- the table
+
+
+def emitted():
+    """Rule ids in the code of the engine, outside the table itself."""
+    found = set()
+    for path in ENGINE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assign | ast.AnnAssign) and "RULES" in ast.unparse(node)[:6]:
+                continue
+            if isinstance(node, ast.keyword | ast.Tuple | ast.IfExp):
+                found |= {
+                    leaf.value
+                    for leaf in ast.walk(node)
+                    if isinstance(leaf, ast.Constant) and leaf.value in RULES
+                }
+    return found
+
+
+def test_the_engine_emits_every_rule_of_the_table_and_no_other():
+    assert emitted() == set(RULES)
+
+
+# ---------------------------------------------------------------- JOB
+
+
+def test_job_01_fires_for_a_workload_outside_the_edition(make_spec):
+    spec = make_spec(CLOSED | {"edition.workloads": ["a", "b"]})
+    assert judged(spec) == [
+        "error JOB-01 benchmark.name: kvcache/quick is not scored in division closed of edition "
+        "v3.0; scored are: a, b\n  hint: division=whatif"
+    ]
+
+
+@pytest.mark.parametrize("changes", [CLOSED, OPEN, {}], ids=["closed", "open", "whatif"])
+def test_job_01_is_silent_for_a_workload_of_the_edition_and_in_whatif(make_spec, changes):
+    assert judged(make_spec(changes)) == []
+
+
+@pytest.mark.parametrize("key", ["benchmark.users", "seed", "trials", "benchmark.io.direct"])
+@pytest.mark.parametrize("kind", ["override", "user"])
+def test_job_02_fires_in_closed(make_spec, key, kind):
+    assert judged(make_spec(CLOSED), [key], kind) == [
+        f"error JOB-02 {key}: may not be changed in division closed (command line: {key})\n"
+        "  hint: leave it out, or choose another division"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("division", "key"),
+    [
+        (CLOSED, "cluster.hosts"),
+        (CLOSED, "launcher.extra_args"),
+        (CLOSED, "data_dir"),
+        (CLOSED, "system.name"),
+        (OPEN, "benchmark.users"),
+        (OPEN, "seed"),
+        ({}, "benchmark.users"),
+        ({}, "edition.name"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.get("division.name", "whatif"),
+)
+def test_job_02_is_silent_for_what_the_division_lets_change(make_spec, division, key):
+    assert judged(make_spec(division), [key]) == []
+
+
+def test_job_02_is_silent_for_an_override_to_the_official_value(make_spec):
+    spec = make_spec(CLOSED)
+    origins = packaged(spec) | {"seed": Origin(kind="override", where="x", default=42)}
+    assert judge_job(spec, origins) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["division.may_change", "division.any_workload", "division.name", "edition.workloads"]
+)
+@pytest.mark.parametrize("kind", ["override", "user"])
+def test_job_02_fires_for_a_changed_rule_even_where_the_changed_rule_lets_it(make_spec, key, kind):
+    spec = make_spec(CLOSED | {"division.may_change": ["*"]})
+    (text,) = judged(spec, [key], kind)
+    assert text.startswith(f"error JOB-02 {key}: may not be changed in division closed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity"), [({}, "warning"), (CLOSED, "error"), (OPEN, "error")],
+    ids=["whatif", "closed", "open"],
+)  # fmt: skip
+def test_job_03_fires_where_stages_are_left_out(make_spec, changes, severity):
+    spec = make_spec({**changes, "stages": ["prepare"]})
+    assert judged(spec) == [f"{severity} JOB-03 stages: stages left out: run, cleanup"]
+
+
+def test_job_03_is_silent_where_all_stages_run(make_spec):
+    assert judged(make_spec({"stages": None})) == []
+    assert judged(make_spec(CLOSED | {"stages": None})) == []
+
+
+# ---------------------------------------------------------------- RUN
+
+
+def outcome(status, reason=None, message=None):
+    return {"name": "01-run-0", "status": status, "reason": reason, "message": message}
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        pytest.param(
+            outcome("failed", "silence", "rank 0 gave no sign of life for 31 s"),
+            "error RUN-01 01-run-0: failed (silence): rank 0 gave no sign of life for 31 s",
+            id="failed",
+        ),
+        pytest.param(
+            outcome("not_run", None, "stage 00-prepare failed"),
+            "error RUN-01 01-run-0: was not run: stage 00-prepare failed",
+            id="not run",
+        ),
+        pytest.param(
+            outcome("stopped", "stop", "stopped by SIGINT"),
+            "error RUN-02 01-run-0: stopped (stop): stopped by SIGINT",
+            id="stopped",
+        ),
+        pytest.param(
+            outcome("failed", "killed", "a second request to stop ended it at once"),
+            "error RUN-02 01-run-0: failed (killed): a second request to stop ended it at once",
+            id="killed",
+        ),
+    ],
+)
+def test_run_01_and_02_fire(given, text):
+    assert [str(finding) for finding in judge_outcomes([outcome("complete"), given])] == [text]
+
+
+def test_run_01_and_02_are_silent_for_complete_stages():
+    assert judge_outcomes([outcome("complete")] * 3) == []
+
+
+# ---------------------------------------------------------------- RES
+
+
+def judged_result(result, measured=True):
+    return [str(finding) for finding in judge_stage_result("01-run-0", measured, result)]
+
+
+def test_a_good_result_has_no_findings(make_result):
+    assert judged_result(make_result()) == []
+
+
+def test_a_stage_that_is_not_measured_need_not_move_or_compare(make_result):
+    verify = dict.fromkeys(make_result()["verify"], 0)
+    assert judged_result(make_result(io={}, verify=verify, window=None), measured=False) == []
+
+
+@pytest.mark.parametrize("empty", ["no io", "no bytes"])
+def test_res_01_fires_where_nothing_moved(make_result, empty):
+    result = make_result()
+    for io in result["io"].values():
+        io["window_bytes"] = 0
+    result["io"] = {} if empty == "no io" else result["io"]
+    assert judged_result(result) == [
+        "error RES-01 01-run-0: no byte was moved in the measured window"
+    ]
+
+
+def test_res_01_is_silent_where_one_direction_moved(make_result):
+    result = make_result()
+    del result["io"]["write"]
+    assert judged_result(result) == []
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_res_02_fires_for_mismatches_of_any_stage(make_result, measured):
+    result = make_result()
+    result["verify"]["mismatches"] = 3
+    assert judged_result(result, measured) == [
+        "error RES-02 01-run-0: 3 blocks differed from what was written"
+    ]
+
+
+def test_res_02_warns_where_nothing_was_compared(make_result):
+    result = make_result(verify={"operations": 0, "blocks": 0, "bytes": 0, "mismatches": 0})
+    assert judged_result(result) == [
+        "warning RES-02 01-run-0: no read was compared with what was written"
+    ]
+
+
+def test_res_03_fires_where_direct_io_was_refused(make_result):
+    result = make_result()
+    result["core"] |= {"direct": False, "direct_refused": "Invalid argument"}
+    assert judged_result(result) == [
+        "warning RES-03 01-run-0: O_DIRECT was refused (Invalid argument), I/O was buffered: "
+        "reads may have come from memory\n  hint: put data_dir on a file system with O_DIRECT"
+    ]
+
+
+def test_res_03_is_silent_where_nobody_asked_for_direct_io_or_there_was_no_io(make_result):
+    result = make_result()
+    result["core"]["direct"] = False
+    assert judged_result(result) == []
+    assert judged_result(make_result(core=None)) == []
+
+
+def test_res_04_fires_for_a_latency_longer_than_the_stage(make_result):
+    result = make_result()
+    result["io"]["write"]["latency"]["max"] = 2_750_001_001
+    assert judged_result(result) == [
+        "error RES-04 01-run-0: a latency of 2.750 s in a stage of 2.750 s"
+    ]
+    result["io"]["write"]["latency"]["max"] = 2_750_000_000
+    assert judged_result(result) == []
+
+
+def test_res_04_is_silent_without_operations(make_result):
+    result = make_result()
+    result["io"]["write"]["latency"] |= {"upper": [], "count": [], "min": None, "max": None}
+    assert judged_result(result) == []
+
+
+# ---------------------------------------------------------------- findings
+
+
+@pytest.mark.parametrize(
+    ("finding", "text"),
+    [
+        (Finding(rule="A-1", severity="info", text="t"), "info A-1: t"),
+        (
+            Finding(rule="A-1", severity="error", text="t", key="k", host="h", hint="do"),
+            "error A-1 h k: t\n  hint: do",
+        ),
+    ],
+    ids=["short", "long"],
+)
+def test_a_finding_in_words_and_in_an_archive(finding, text):
+    assert str(finding) == text
+    assert from_document(finding.as_document()) == finding
+
+
+def test_errors_are_what_makes_a_result_invalid():
+    findings = [Finding(rule=name, severity=name, text="") for name in ("info", "warning", "error")]
+    assert [finding.rule for finding in errors(findings)] == ["error"]

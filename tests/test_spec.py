@@ -1,0 +1,175 @@
+"""The frozen job: problems between keys, and its identity."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlps.engine.errors import ConfigError
+from mlps.engine.spec import MAX_JOB_ENV_BYTES, build
+
+
+def refused(document, where=None):
+    with pytest.raises(ConfigError) as caught:
+        build(document, where or {})
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        pytest.param(
+            {"cluster.ranks_per_host": 17},
+            "cluster.ranks_per_host: 17 ranks on a host, but it has 16 slots\n"
+            "  hint: fewer ranks, or cluster.slots_per_host=17",
+            id="ranks_per_host above slots",
+        ),
+        pytest.param(
+            {"cluster.ranks": 17},
+            "cluster.ranks: 17 ranks on a host, but it has 16 slots\n"
+            "  hint: fewer ranks, or cluster.slots_per_host=17",
+            id="ranks above slots",
+        ),
+        pytest.param(
+            {"cluster.ranks": 7, "cluster.hosts": ["a", "b"]},
+            "cluster.ranks: 7 ranks cannot be the same number on each of 2 hosts\n"
+            "  hint: cluster.ranks=6",
+            id="ranks uneven",
+        ),
+        pytest.param(
+            {"cluster.ranks": 1, "cluster.hosts": ["a", "b"]},
+            "cluster.ranks: 1 ranks cannot be the same number on each of 2 hosts\n"
+            "  hint: cluster.ranks=2",
+            id="fewer ranks than hosts",
+        ),
+        pytest.param(
+            {"cluster.hosts": ["n[3-1]"]},
+            "cluster.hosts: 'n[3-1]': the range '3-1' runs backwards",
+            id="hosts",
+        ),
+        pytest.param(
+            {"stages": ["run", "walk"]},
+            "stages: walk is no stage; there are: prepare, run, cleanup",
+            id="selected stage",
+        ),
+        pytest.param(
+            {"launcher.ranks": "one", "launcher.name": "process"},
+            "launcher.name: starts one rank, but the job has 2\n"
+            "  hint: cluster.ranks_per_host=1 or launcher=mpich",
+            id="launcher of one rank",
+        ),
+        pytest.param(
+            {"benchmark.stages": [{"name": "a", "each": "job"}, {"name": "a", "each": "job"}]},
+            "benchmark.stages: stage a is declared twice",
+            id="stage twice",
+        ),
+        pytest.param(
+            {"benchmark.stages": [{"name": "a", "each": "job", "undone_by": "b"}]},
+            "benchmark.stages: stage a is undone by b, which is no stage",
+            id="undone_by",
+        ),
+        pytest.param(
+            {"benchmark.options": [{"name": "a", "set": {}}, {"name": "a", "set": {"users": 1}}]},
+            "benchmark.options: two options have one name",
+            id="option twice",
+        ),
+    ],
+)
+def test_problems_between_keys(make_document, changes, text):
+    assert refused(make_document(changes)) == text
+
+
+def test_a_problem_says_where_the_value_was_set(make_document):
+    text = refused(make_document({"stages": ["walk"]}), {"stages": "command line: stages=[walk]"})
+    assert text.startswith("stages (command line: stages=[walk]): walk is no stage")
+
+
+def test_all_problems_are_a_numbered_list(make_document):
+    text = refused(make_document({"stages": ["walk"], "cluster.ranks_per_host": 99}))
+    assert text.splitlines() == [
+        "2 problems in the configuration, nothing was started:",
+        "  1. cluster.ranks_per_host: 99 ranks on a host, but it has 16 slots",
+        "     hint: fewer ranks, or cluster.slots_per_host=99",
+        "  2. stages: walk is no stage; there are: prepare, run, cleanup",
+    ]
+
+
+def test_a_job_must_fit_into_its_variable(make_document):
+    letters = random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=200_000)
+    document = make_document({"launcher.extra_args": ["".join(letters)]})
+    text = refused(document)
+    assert text.startswith("the job takes 1")
+    assert text.endswith(
+        f"bytes, the limit is {MAX_JOB_ENV_BYTES}\n"
+        "  hint: write host lists as ranges: 'cluster.hosts=[\"node[001-128]\"]'"
+    )
+
+
+def test_a_hundred_thousand_hosts_in_a_range_fit(make_spec):
+    spec = make_spec({"cluster.hosts": ["node[00001-99999]"]})
+    assert spec.cluster.ranks == 2 * 99_999
+    assert len(spec.env_value) < 4000
+
+
+def test_identity_is_the_digest_of_the_canonical_document(make_spec, make_document):
+    spec = make_spec()
+    assert spec.sha256 == hashlib.sha256(spec.canonical).hexdigest()
+    assert json.loads(spec.canonical) == make_document()
+    assert zlib.decompress(base64.b64decode(spec.env_value)) == spec.canonical
+
+
+@given(st.randoms())
+def test_order_of_keys_does_not_change_the_identity(make_document, make_spec, rng):
+    def shuffled(value):
+        if not isinstance(value, dict):
+            return value
+        names = list(value)
+        rng.shuffle(names)
+        return {name: shuffled(value[name]) for name in names}
+
+    assert build(shuffled(make_document()), {}).sha256 == make_spec().sha256
+
+
+def test_every_value_is_part_of_the_identity(make_spec, make_document):
+    seen = {make_spec().sha256}
+    for changes in (
+        {"seed": 43},
+        {"data_dir": "/other"},
+        {"benchmark.users": 5},
+        {"launcher.env": {"A": "b"}},
+        {"system.name": "mine"},
+    ):
+        seen.add(make_spec(changes).sha256)
+    assert len(seen) == 6
+
+
+def test_what_steers_a_sweep_is_no_part_of_the_job(make_document, make_spec):
+    spec = build(make_document() | {"fail_fast": True}, {})
+    assert spec.sha256 == make_spec().sha256
+    assert "fail_fast" not in spec.document
+
+
+def test_a_stage_has_the_benchmarks_limit_unless_it_has_its_own(make_spec):
+    stages = [{"name": "a", "each": "job"}, {"name": "b", "each": "job", "time_limit_s": 7}]
+    spec = make_spec({"benchmark.stages": stages, "benchmark.time_limit_s": 99})
+    assert [stage.time_limit_s for stage in spec.stages] == [99, 7]
+
+
+def test_ranks_are_those_of_all_hosts(make_spec):
+    spec = make_spec({"cluster.hosts": ["a", "b", "c"], "cluster.ranks_per_host": 4})
+    assert (spec.cluster.ranks_per_host, spec.cluster.ranks) == (4, 12)
+    spec = make_spec({"cluster.hosts": ["a", "b", "c"], "cluster.ranks": 15})
+    assert (spec.cluster.ranks_per_host, spec.cluster.ranks) == (5, 15)
+
+
+def test_a_job_is_frozen(make_spec):
+    with pytest.raises(AttributeError):
+        make_spec().trials = 4
