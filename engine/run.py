@@ -222,7 +222,7 @@ def _run_stage(runner: _Runner, launch: Launch) -> Outcome:
             launch,
             _site(runner, archive.path(f"stages/{launch.name}")),
             runner.stops,
-            runner.display.progress,
+            runner.display,
         )
     except OSError as error:
         raise ArchiveError(
@@ -260,9 +260,7 @@ def _clean_up_unarchived(runner: _Runner, broken: Launch) -> None:
         if launch.when != "always":
             continue
         with tempfile.TemporaryDirectory(prefix="mlps-") as logs:
-            outcome = supervise(
-                launch, _site(runner, Path(logs)), runner.stops, runner.display.progress
-            )
+            outcome = supervise(launch, _site(runner, Path(logs)), runner.stops, runner.display)
         runner.display.done(_ended(launch, outcome))
 
 

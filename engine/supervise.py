@@ -10,7 +10,7 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import IO, Literal
 from . import processes
 from .canonical import Document
 from .plan import Launch
+from .progress import Display
 from .protocol import (
     MAX_LINE_BYTES,
     OK,
@@ -101,7 +102,7 @@ class _Reader:
 
     launch: Launch
     site: Site
-    on_event: Callable[[Document], None]
+    display: Display
     begun: float
     log: IO[bytes]
     pending: bytearray = field(default_factory=bytearray)
@@ -148,7 +149,7 @@ class _Reader:
         self.last_sign = time.monotonic()
         if event["event"] == "progress":
             self._check_oldest(event)
-            self.on_event(event)
+            self.display.progress(event)
 
     def _check_oldest(self, event: Document) -> None:
         age = event.get("oldest_report_s")
@@ -175,14 +176,13 @@ class _Reader:
             raise _Failure("protocol", self.rubbish or "")
 
 
-def supervise(
-    launch: Launch, site: Site, stops: StopRequests, on_event: Callable[[Document], None]
-) -> Outcome:
+def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display) -> Outcome:
     """Run a launch to its end, whatever that is. Raises OSError where a log cannot be written."""
     started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
     begun = time.monotonic()
-    with site.stdout_log.open("xb") as log, site.stderr_log.open("xb") as stderr:
-        reader = _Reader(launch=launch, site=site, on_event=on_event, begun=begun, log=log)
+    # Unbuffered: who follows the log sees each line at once, and a kill loses none.
+    with site.stdout_log.open("xb", buffering=0) as log, site.stderr_log.open("xb") as stderr:
+        reader = _Reader(launch=launch, site=site, display=display, begun=begun, log=log)
         failure: _Failure | None = None
         try:
             process = processes.start(
@@ -223,7 +223,7 @@ def _end_grace_s(answered: bool, stops: StopRequests) -> float:
 def _read_events(process: subprocess.Popen[bytes], reader: _Reader, stops: StopRequests) -> None:
     """Until the launch has ended by itself; raises _Failure where it has to be ended."""
     assert process.stdout is not None
-    stopper = _Stopper(process=process, stops=stops, before=stops.count)
+    stopper = _Stopper(process=process, stops=stops, display=reader.display, before=stops.count)
     answered_at: float | None = None
     ended_at: float | None = None
     with selectors.DefaultSelector() as selector:
@@ -264,6 +264,7 @@ class _Stopper:
 
     process: subprocess.Popen[bytes]
     stops: StopRequests
+    display: Display
     before: int
     said_at: float | None = None
 
@@ -273,6 +274,7 @@ class _Stopper:
             raise _Failure("killed", "a second request to stop ended it at once")
         if asked == 1 and self.said_at is None:
             self.said_at = now
+            self.display.say("stopping; once more ends it at once")
             _say(self.process, STOP)
         if self.said_at is not None and now - self.said_at > STOP_GRACE_S:
             raise _Failure("stop", f"it did not stop within {STOP_GRACE_S:g} s")
@@ -341,7 +343,6 @@ def _dead_rank(reader: _Reader) -> str | None:
     if pattern is None:
         return None
     for log in (reader.site.stdout_log, reader.site.stderr_log):
-        reader.log.flush() if not reader.log.closed else None
         match = re.search(pattern, _tail(log))
         if match is None:
             continue

@@ -228,25 +228,25 @@ def verify_archive(path: Path) -> Verification:
             rule="EVD-01", severity="error", key=files.MANIFEST, text=text, hint=hint
         )
         return _verification(archive, "none", [unsealed], 6)
-    findings = [
+    broken = [
         Finding(rule="EVD-01", severity="error", key=name, text=text)
         for name, text in files.manifest_flaws(archive)
     ]
-    broken = bool(findings)
+    if broken:
+        # What would be recomputed from changed files says no more than that they were changed.
+        return _verification(archive, "none", broken, 6)
+    findings: list[Finding] = []
     verdict = "none"
     try:
-        evidence = read_evidence(archive)
-        recorded = files.read_document(archive.path(files.VERDICT))
-        findings += _recompute(archive, evidence)
-        verdict = str(recorded.get("verdict", "none")) if isinstance(recorded, dict) else "none"
+        verdict = str(files.read_document(archive.path(files.VERDICT))["verdict"])
+        findings += _recompute(archive, read_evidence(archive))
     except ArchiveError as error:
-        findings.append(Finding(rule="EVD-01", severity="error", text=error.message))
-        broken = True
+        findings.append(Finding(rule="EVD-03", severity="error", text=error.message))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         # A document of another form than this version writes; its place is all that is known.
         text = f"a document cannot be read: {type(error).__name__}: {error}"
         findings.append(Finding(rule="EVD-03", severity="error", text=text))
-    code = 6 if broken else 7 if findings or verdict in ("INVALID", "none") else 0
+    code = 7 if findings or verdict in ("INVALID", "none") else 0
     return _verification(archive, verdict, findings, code)
 
 

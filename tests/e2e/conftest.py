@@ -84,12 +84,13 @@ class Workplace:
         (found,) = self.archives()
         return found
 
-    def ranks(self) -> list[psutil.Process]:
-        """Rank processes of jobs of this workplace, by the results directory in their job."""
+    def ranks(self, words: str = "") -> list[psutil.Process]:
+        """Rank processes of jobs of this workplace whose command holds these words."""
         return [
             process
             for process in psutil.process_iter()
             if re.match(r"\S*python\S* -P -m mlps\.engines\.", _command(process))
+            and words in _command(process)
             and self._owns(process)
         ]
 
