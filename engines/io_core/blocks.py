@@ -103,7 +103,7 @@ class Stamper:
     def verify(self, blocks: Words, chunk: int, version: int) -> Mismatch | None:
         """Compares the stamps of blocks, shape (n, 512), with what they must be."""
         expected = self._expect(len(blocks), chunk, version)
-        # Column by column: one long strided loop overlaps its cache misses, many of four words do not.
+        # Column by column: one long loop overlaps its cache misses, many of four words do not.
         found = self._found[: len(blocks)]
         for word in range(_STAMP_WORDS):
             found[:, word] = blocks[:, word]

@@ -1,0 +1,168 @@
+"""Files and directories of a job."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from mlps.engines.errors import EngineError
+from mlps.engines.io_core import directory, files
+from mlps.engines.io_core.blocks import aligned_buffer
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "segment"
+    files.preallocate(path, 65536)
+    return path
+
+
+def test_preallocation_reserves_the_space(path):
+    assert path.stat().st_size == 65536
+    assert path.stat().st_blocks * 512 >= 65536
+    files.preallocate(path, 32768)
+    assert path.stat().st_size == 32768
+
+
+def test_direct_reads_do_not_fill_the_page_cache(path):
+    path.write_bytes(bytes(65536))
+    opened = files.open_files([path], direct=True)
+    try:
+        assert (opened.direct, opened.direct_refused) == (True, None)
+        assert opened.alignment_bytes in (512, 1024, 2048, 4096)
+        descriptor = opened.descriptors[0]
+        opened.sync()
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.preadv(descriptor, [aligned_buffer(65536)], 0) == 65536
+        with aligned_buffer(4096) as buffer:
+            buffered = os.open(path, os.O_RDONLY)
+            try:
+                with pytest.raises(BlockingIOError):  # RWF_NOWAIT: only what the cache holds
+                    os.preadv(buffered, [buffer], 0, os.RWF_NOWAIT)
+            finally:
+                os.close(buffered)
+    finally:
+        opened.close()
+
+
+def refuse_to_open(monkeypatch):
+    really = os.open
+
+    def fake(path, flags, *mode):
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return really(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", fake)
+
+
+def refuse_by_statx(monkeypatch):
+    monkeypatch.setattr(files, "direct_alignment", lambda _: 0)
+
+
+def want_too_much(monkeypatch):
+    monkeypatch.setattr(files, "direct_alignment", lambda _: 8192)
+
+
+def refuse_to_read(monkeypatch):
+    monkeypatch.setattr(files, "direct_alignment", lambda _: None)
+
+    def fake(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "preadv", fake)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "reason"),
+    [
+        (refuse_to_open, "open with O_DIRECT: Invalid argument"),
+        (refuse_by_statx, "the file system does no direct I/O on this file"),
+        (refuse_to_read, "the file system does no direct I/O on this file"),
+        (want_too_much, "direct I/O wants multiples of 8192 bytes, ours are 4096"),
+    ],
+)
+def test_a_refusal_of_direct_io_is_kept(path, monkeypatch, refuse, reason):
+    refuse(monkeypatch)
+    opened = files.open_files([path], direct=True)
+    opened.close()
+    assert (opened.direct, opened.direct_refused) == (False, reason)
+
+
+def test_alignment_is_tried_where_it_is_not_told(path, monkeypatch):
+    told = files.open_files([path], direct=True)
+    monkeypatch.setattr(files, "direct_alignment", lambda _: None)
+    tried = files.open_files([path], direct=True)
+    told.close()
+    tried.close()
+    assert tried.direct
+    assert tried.alignment_bytes <= told.alignment_bytes
+
+
+def test_another_error_is_no_refusal(path, monkeypatch):
+    monkeypatch.setattr(files, "direct_alignment", lambda _: None)
+
+    def fake(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fake)
+    with pytest.raises(EngineError, match=r"cannot read .*segment at offset 512: .*\(EIO\)"):
+        files.open_files([path], direct=True)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for direct in (True, False):
+        with pytest.raises(EngineError, match=r"cannot open .*/absent: .*\(ENOENT\)"):
+            files.open_files([tmp_path / "absent"], direct=direct)
+
+
+def test_a_whole_file_replaces_another(tmp_path):
+    path = tmp_path / "note"
+    files.write_whole(path, b"one")
+    files.write_whole(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["note"]
+
+
+SHA = "a" * 64
+
+
+def test_a_directory_is_claimed_once_and_again_by_the_same_job(tmp_path):
+    place = tmp_path / "job"
+    directory.claim(place, SHA)
+    directory.claim(place, SHA)
+    assert (place / directory.MARKER).read_text() == SHA + "\n"
+    with pytest.raises(EngineError, match=f"{place} belongs to another job"):
+        directory.claim(place, "b" * 64)
+
+
+def test_an_existing_directory_without_marker_is_not_claimed(tmp_path):
+    place = tmp_path / "job"
+    place.mkdir()
+    with pytest.raises(EngineError, match=f"{place} has no file MLPS_JOB"):
+        directory.claim(place, SHA)
+    assert list(place.iterdir()) == []
+
+
+def test_release_leaves_and_names_what_is_foreign(tmp_path):
+    place = tmp_path / "job"
+    directory.claim(place, SHA)
+    (place / "rank_0000").mkdir()
+    (place / "notes").write_text("mine")
+    assert directory.release(place, SHA, ["rank_0000"]) == [str(place / "notes")]
+    assert not (place / "rank_0000").exists()
+    assert (place / directory.MARKER).exists()
+    (place / "notes").unlink()
+    assert directory.release(place, SHA, ["rank_0000"]) == []
+    assert not place.exists()
+    assert directory.release(place, SHA, ["rank_0000"]) == []
+
+
+def test_release_does_not_touch_another_job(tmp_path):
+    place = tmp_path / "job"
+    directory.claim(place, SHA)
+    with pytest.raises(EngineError, match="another job"):
+        directory.release(place, "b" * 64, [])
+    assert (place / directory.MARKER).exists()

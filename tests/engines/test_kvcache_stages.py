@@ -1,0 +1,357 @@
+"""The engine as a whole: real files, real ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+WORKLOAD_SLOTS = 4 * 8
+SLOT_BYTES = 16384
+BLOCK_BYTES = 4096
+
+
+def assert_valid(result):
+    schema = json.loads((resources.files("mlps.schemas") / "stage_result.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(result)
+
+
+def only_error(result):
+    assert result["status"] == "failed"
+    (error,) = result["errors"]
+    return error
+
+
+@pytest.mark.parametrize("ranks", [0, pytest.param(1, marks=pytest.mark.mpi)])
+def test_a_job_of_one_rank_runs_and_leaves_nothing(bench, ranks):
+    prepared = bench.stage("prepare", ranks=ranks)
+    ran = bench.stage("run", "--trial", "0", ranks=ranks)
+    cleaned = bench.stage("cleanup", ranks=ranks)
+
+    for result in (prepared, ran, cleaned):
+        assert_valid(result)
+        assert result["status"] == "complete"
+        assert result["errors"] == []
+    assert ran["trial"] == 0
+    assert prepared["io"]["write"]["total_bytes"] == WORKLOAD_SLOTS * SLOT_BYTES
+    assert prepared["io"]["read"]["total_operations"] == 0
+    assert ran["window"]["length_s"] == 0.4
+    assert ran["window"]["ramp_s"] == 0.1
+    assert ran["plan"]["hashed_operations"] == 16384
+    assert cleaned["window"] is None
+    assert cleaned["io"] == {}
+    assert list(bench.data_dir.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory, make_bench):
+    """A job that one rank has prepared, and a copy of what that has left."""
+    place = tmp_path_factory.mktemp("prepared")
+    bench = make_bench(place / "data")
+    bench.data_dir.mkdir()
+    bench.stage("prepare")
+    shutil.copytree(bench.directory, place / "copy")
+    return bench, place / "copy"
+
+
+@pytest.fixture
+def prepared(snapshot, make_bench):
+    """A job that one rank has just prepared."""
+    bench, copy = snapshot
+    shutil.rmtree(bench.directory, ignore_errors=True)
+    shutil.copytree(copy, bench.directory)
+    return make_bench(bench.data_dir)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory, make_bench):
+    """The results of two runs by two ranks on one preparation."""
+    bench = make_bench(tmp_path_factory.mktemp("two"))
+    bench.stage("prepare", ranks=2)
+    yield [bench.stage("run", "--trial", trial, ranks=2) for trial in ("0", "1")]
+    bench.stage("cleanup", ranks=2)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("trial", [0, 1])
+def test_the_result_of_two_ranks_adds_up(two_ranks, trial):
+    result = two_ranks[trial]
+
+    assert_valid(result)
+    assert result["status"] == "complete"
+    assert result["trial"] == trial
+    ranks, details = result["ranks"], result["details"]
+    assert len(ranks["host_index"]) == 2
+    for direction in ("read", "write"):
+        io = result["io"][direction]
+        assert io["window_bytes"] == sum(ranks[f"{direction}_bytes"]) > 0
+        assert io["window_bytes"] == io["window_operations"] * SLOT_BYTES
+        assert io["total_operations"] >= io["window_operations"]
+        assert sum(io["latency"]["count"]) == io["window_operations"]
+        assert io["latency"]["min"] <= io["latency"]["upper"][0]
+        assert io["latency"]["upper"] == sorted(set(io["latency"]["upper"]))
+        assert io["latency"]["max"] <= io["latency"]["upper"][-1]
+    read, write = result["io"]["read"], result["io"]["write"]
+    assert sum(ranks["operations"]) == read["window_operations"] + write["window_operations"]
+    assert result["verify"]["operations"] == read["total_operations"]
+    assert result["verify"]["blocks"] * BLOCK_BYTES == read["total_bytes"]
+    assert result["verify"]["mismatches"] == 0
+    assert details["users"] == 8
+    assert details["working_set_bytes"] == 2 * WORKLOAD_SLOTS * SLOT_BYTES
+    assert details["prefix_tokens_loaded"] == read["window_operations"] * 64
+    assert details["prefill_tokens_stored"] == write["window_operations"] * 64
+    assert 0 < details["requests"] <= write["window_operations"]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("trial", [0, 1])
+def test_no_latency_exceeds_the_time_that_was_measured(two_ranks, trial):
+    result = two_ranks[trial]
+    window = result["window"]
+    whole_ns = (window["ramp_s"] + window["length_s"] + window["drain_s"]) * 1e9
+    assert 0 < max(result["ranks"]["max_latency_ns"]) <= whole_ns
+    assert window["elapsed_s"] * 1e9 >= whole_ns - 1e3
+
+
+@pytest.mark.mpi
+def test_a_further_run_stores_the_first_prefixes_again(two_ranks):
+    first, second = two_ranks
+    assert first["details"]["warming_bytes"] == 0
+    assert second["details"]["warming_bytes"] >= 8 * SLOT_BYTES
+
+
+@pytest.mark.mpi
+def test_the_plan_is_that_of_seed_and_rank(bench, two_ranks):
+    first, second = two_ranks
+    assert first["plan"] == second["plan"]
+    assert first["ranks"]["plan_sha256"] == second["ranks"]["plan_sha256"]
+    assert len(set(first["ranks"]["plan_sha256"])) == 2
+
+    bench.changes = {"duration_s": 0.1, "queue_depth": 4}
+    bench.stage("prepare")
+    alone = bench.stage("run")
+    assert alone["ranks"]["plan_sha256"] == first["ranks"]["plan_sha256"][:1]
+    assert alone["plan"]["sha256"] != first["plan"]["sha256"]
+
+
+@pytest.mark.parametrize("durability", ["fdatasync", "dsync"])
+def test_stores_can_be_durable(bench, durability):
+    bench.changes = {"io": {"durability": durability}}
+    bench.stage("prepare")
+    result = bench.stage("run")
+    assert result["core"]["durability"] == durability
+    assert result["io"]["write"]["window_operations"] > 0
+
+
+def test_an_option_changes_the_workload(bench):
+    bench.stage("prepare", "--option", "twice")
+    result = bench.stage("run", "--option", "twice")
+    assert result["option"] == "twice"
+    assert result["details"]["users"] == 8
+    assert result["verify"]["operations"] == 0
+
+
+def test_sampled_reads_are_a_small_share(bench):
+    bench.changes = {"io": {"verify": "sampled"}, "duration_s": 1}
+    bench.stage("prepare")
+    result = bench.stage("run")
+    share = result["verify"]["operations"] / result["io"]["read"]["total_operations"]
+    assert 0.005 < share < 0.02
+
+
+def test_through_the_page_cache_on_request(bench):
+    bench.changes = {"io": {"direct": False}}
+    bench.stage("prepare")
+    core = bench.stage("run")["core"]
+    assert (core["direct"], core["direct_refused"]) == (False, None)
+
+
+@pytest.mark.mpi
+def test_a_damaged_block_fails_the_run_of_all(bench):
+    bench.changes = {"duration_s": 60}
+    bench.stage("prepare", ranks=2)
+    # Block 1 of the first slot, which is always part of the first prefix.
+    with bench.segment(1).open("r+b") as file:
+        file.seek(BLOCK_BYTES + 9)
+        byte = file.read(1)
+        file.seek(BLOCK_BYTES + 9)
+        file.write(bytes([byte[0] ^ 1]))
+    started_s = time.monotonic()
+    result = bench.stage("run", ranks=2)
+
+    assert time.monotonic() - started_s < 5
+    error = only_error(result)
+    assert error["rank"] == 1
+    assert error["host"] == os.uname().nodename
+    text = error["message"]
+    assert f"{bench.segment(1)} at offset {BLOCK_BYTES}:" in text
+    assert "expected key" in text
+    assert "chunk 32 version 0 block 1, found" in text
+    assert "checksum wrong" in text
+    assert result["verify"]["mismatches"] == 1
+    assert_valid(result)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 8192)
+
+
+@pytest.mark.parametrize(
+    ("harm", "text"),
+    [
+        pytest.param(truncate, "has 8192 bytes, prepared were 524288", id="truncated"),
+        pytest.param(Path.unlink, "segment_0000.dat: No such file", id="missing"),
+        pytest.param(
+            lambda path: path.with_name("STATE").unlink(),
+            "the stage prepare has not completed",
+            id="unfilled",
+        ),
+        pytest.param(
+            lambda path: path.with_name("STATE").write_text("{"), "prepare again", id="state"
+        ),
+        pytest.param(
+            lambda path: (path.parent.parent / "MLPS_JOB").unlink(),
+            "has no file MLPS_JOB",
+            id="marker",
+        ),
+    ],
+)
+def test_run_refuses_what_prepare_did_not_leave(prepared, harm, text):
+    harm(prepared.segment(0))
+    result = prepared.stage("run")
+    error = only_error(result)
+    assert text in error["message"]
+    assert str(prepared.directory) in error["message"]
+    assert result["io"] == {}
+
+
+@pytest.mark.parametrize("stage", ["prepare", "run", "cleanup"])
+def test_the_directory_of_another_job_is_left_alone(prepared, stage):
+    before = prepared.segment(0).read_bytes()
+    prepared.seed = 7
+    assert "belongs to another job" in only_error(prepared.stage(stage))["message"]
+    assert prepared.segment(0).read_bytes() == before
+
+
+def test_prepare_can_be_repeated(prepared):
+    (state := prepared.segment(0).with_name("STATE")).write_text('{"runs": 3}')
+    before = prepared.segment(0).read_bytes()
+    prepared.segment(0).write_bytes(bytes(5))
+    prepared.stage("prepare")
+    assert json.loads(state.read_text()) == {"runs": 0}
+    assert prepared.segment(0).read_bytes() == before
+
+
+def test_cleanup_names_what_it_leaves(prepared):
+    bench = prepared
+    foreign = bench.directory / "rank_0000" / "notes.txt"
+    foreign.write_text("mine")
+    result = bench.stage("cleanup")
+    assert result["status"] == "complete"
+    assert result["details"]["left"] == [str(foreign), str(foreign.parent)]
+    assert not bench.segment(0).exists()
+    foreign.unlink()
+    assert bench.stage("cleanup")["details"]["left"] == []
+    assert not bench.directory.exists()
+    assert bench.stage("cleanup")["status"] == "complete"
+
+
+def test_no_data_directory(bench):
+    bench.data_dir.rmdir()
+    text = only_error(bench.stage("prepare"))["message"]
+    assert f"cannot make directory {bench.directory}: No such file or directory (ENOENT)" in text
+
+
+def test_no_room_for_the_files(bench):
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    text = only_error(bench.stage("prepare", preexec_fn=limit))["message"]
+    assert f"{bench.segment(0)}: File too large (EFBIG)" in text
+
+
+@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
+@pytest.mark.parametrize("how", ["word", "signal"])
+def test_a_stop_ends_gracefully(bench, ranks, how):
+    bench.changes = {"duration_s": 60}
+    bench.stage("prepare", ranks=ranks)
+    with bench.launch("run", ranks=ranks) as launched:
+        launched.events_until(lambda event: event.get("elapsed_s", 0) > 0.3)
+        if how == "word":
+            launched.say("stop")
+        else:
+            os.kill(launched.events[0]["ranks"][0][1], signal.SIGTERM)
+        result = launched.result()
+        launched.finish()
+    assert_valid(result)
+    assert result["status"] == "stopped"
+    assert result["errors"] == []
+    assert launched.process.returncode == 0
+    assert 0 < result["window"]["length_s"] < 5
+    assert result["io"]["read"]["window_operations"] > 0
+
+
+@pytest.mark.mpi
+def test_a_killed_rank_takes_the_job_with_it(bench):
+    bench.changes = {"duration_s": 60}
+    bench.stage("prepare", ranks=2)
+    with bench.launch("run", ranks=2) as launched:
+        launched.events_until(lambda event: event.get("elapsed_s", 0) > 0.3)
+        (_, first), (_, second) = launched.events[0]["ranks"]
+        os.kill(second, signal.SIGKILL)
+        launched.finish()
+    assert launched.process.returncode != 0
+    assert "BAD TERMINATION" in launched.noise  # the launcher's, on standard output
+    assert all(event["event"] != "result" for event in launched.events)
+    deadline_s = time.monotonic() + 5
+    while Path(f"/proc/{first}").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{first}").exists()
+
+
+def test_progress_comes_in_time_and_grows(bench):
+    bench.changes = {"duration_s": 1.5}
+    bench.stage("prepare")
+    with bench.launch("run") as launched:
+        launched.result()
+        launched.finish()
+    progress = [event for event in launched.events if event["event"] == "progress"]
+    running = [event for event in progress if event["phase"] == "running"]
+    assert len(running) >= 3
+    assert {event["unit"] for event in running} == {"s"}
+    assert all(event["total"] == 1.6 for event in running)
+    for earlier, later in pairwise(running):
+        assert 0.5 <= later["elapsed_s"] - earlier["elapsed_s"] < 2
+        assert later["read_bytes"] > earlier["read_bytes"]
+
+
+def test_needs(bench):
+    with bench.launch("needs", "--ranks", "2") as launched:
+        launched.finish()
+    (event,) = launched.events
+    assert launched.process.returncode == 0
+    assert event["event"] == "needs"
+    assert event["disk_bytes"] == 2 * WORKLOAD_SLOTS * SLOT_BYTES
+    assert event["disk_arithmetic"] == "4 users x 8 chunks x 0.015625 MiB x 2 ranks"
+    assert event["memory_bytes_per_rank"] > 2 * 2 * SLOT_BYTES
+
+
+def test_memory_stays_within_the_needs(prepared):
+    with prepared.launch("needs", "--ranks", "1") as launched:
+        launched.finish()
+    result = prepared.stage("run")
+    assert result["ranks"]["peak_rss_bytes"][0] <= launched.events[0]["memory_bytes_per_rank"]
+
+
+def test_a_workload_without_sense_is_a_failure(bench):
+    bench.changes = {"chunks_per_user": 1}
+    assert "chunks_per_user must be 2 or more" in only_error(bench.stage("run"))["message"]
