@@ -74,7 +74,7 @@ def test_ranks():
     ids=str,
 )
 def test_ranks_that_cannot_be_read(event):
-    with pytest.raises(ProtocolError, match="^a ranks event that cannot be read: "):
+    with pytest.raises(ProtocolError, match=r"^a ranks event that cannot be read: "):
         parse_ranks({"event": "ranks", **event})
 
 

@@ -1,0 +1,164 @@
+"""Process groups: started with exactly what they are given, ended with all that they started."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlps.engine import processes
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+SLEEPER = "import time; print('here', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a script as the first process of a group, with its error output in a file."""
+    started = []
+
+    def begin(script, **env):
+        with (tmp_path / "stderr").open("ab") as stderr:
+            process = processes.start(
+                ["planned-name", "-S", "-c", textwrap.dedent(script)],
+                env=env,
+                program=Path(sys.executable),
+                stderr=stderr,
+            )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def test_a_group_of_its_own_in_the_root_directory(start, tmp_path):
+    script = """
+        import os, sys
+        print(os.getpid() == os.getsid(0) == os.getpgrp(), os.getcwd(), os.environ.get("A"))
+        print(open("/proc/self/cmdline").read().split("\\0")[0])
+        print(sys.stdin.readline().strip(), file=sys.stderr)
+    """
+    process = start(script, A="b")
+    out, _ = process.communicate(b"word\n", timeout=10)
+    assert out.decode().splitlines() == ["True / b", "planned-name"]
+    assert (tmp_path / "stderr").read_text() == "word\n"
+
+
+def test_end_terminates_first(start):
+    script = """
+        import signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+        print("here", flush=True)
+        time.sleep(60)
+    """
+    process = start(script)
+    process.stdout.readline()
+    processes.end(process, grace_s=5)
+    assert process.returncode == 5
+
+
+def test_end_without_grace_kills(start):
+    process = start(SLEEPER)
+    process.stdout.readline()
+    began = time.monotonic()
+    processes.end(process, grace_s=0)
+    assert process.returncode == -signal.SIGKILL
+    assert time.monotonic() - began < 2
+
+
+def test_end_of_what_has_ended_is_quick(start):
+    process = start("")
+    process.wait(10)
+    began = time.monotonic()
+    processes.end(process, grace_s=5)
+    assert process.returncode == 0
+    assert time.monotonic() - began < 1
+
+
+def test_end_takes_children_along(start):
+    script = f"""
+        import subprocess, sys, time
+        child = subprocess.Popen([{sys.executable!r}, "-S", "-c", {SLEEPER!r}],
+                                 start_new_session=True, stdout=subprocess.DEVNULL)
+        print(child.pid, flush=True)
+        time.sleep(60)
+    """
+    process = start(script)
+    child = int(process.stdout.readline())
+    assert psutil.pid_exists(child)
+    processes.end(process, grace_s=1)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_group_dies_with_its_owner(tmp_path):
+    owner = f"""
+import os, sys, time
+from pathlib import Path
+from mlps.engine import processes
+process = processes.start(["x", "-S", "-c", {SLEEPER!r}], env={{}},
+                          program=Path(sys.executable), stderr=sys.stderr.buffer)
+process.stdout.readline()
+print(process.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", owner], stdout=subprocess.PIPE) as process:
+        child = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+    gone, alive = psutil.wait_procs([child], timeout=5)
+    assert (len(gone), alive) == (1, [])
+
+
+def test_output():
+    argv = [sys.executable, "-S", "-c", "import os; print(os.environ['A']); input()"]
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        processes.output(argv, env={"A": "b"}, limit_s=10)
+    assert caught.value.output == b"b\n"
+    assert b"EOFError" in caught.value.stderr
+    assert processes.output([*argv[:-1], "print(1)"], env={}, limit_s=10) == b"1\n"
+
+
+def test_output_has_a_limit():
+    with pytest.raises(subprocess.TimeoutExpired):
+        processes.output([sys.executable, "-S", "-c", SLEEPER], env={}, limit_s=0.2)
+
+
+def test_start_raises_what_the_system_says(tmp_path):
+    with (tmp_path / "stderr").open("wb") as stderr, pytest.raises(FileNotFoundError):
+        processes.start(["x"], env={}, program=Path("/nowhere/x"), stderr=stderr)
+
+
+ADOPTER = """
+import os, subprocess, sys
+import psutil
+from mlps.engine import processes
+processes.adopt_orphans()
+orphan = psutil.Process(int(subprocess.check_output([sys.executable, "-S", "-c", sys.argv[1]])))
+print(orphan.ppid() == os.getpid())
+orphan.kill()
+"""
+
+LEAVER = """
+import os, time
+if pid := os.fork():
+    print(pid, flush=True)
+    os._exit(0)
+os.close(1)
+time.sleep(60)
+"""
+
+
+def test_orphans_are_adopted():
+    done = subprocess.check_output([sys.executable, "-c", ADOPTER, LEAVER], text=True)
+    assert done == "True\n"

@@ -1,0 +1,52 @@
+"""Tables for people and for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlps.engine.tables import csv_text, write_table
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_plain_columns_are_aligned_and_lines_do_not_end_in_spaces():
+    out = io.StringIO()
+    write_table(
+        out, ("", "read", "write"), [("GiB/s", "12.5", ""), ("p99", "1", "2")], right=(1, 2)
+    )
+    assert out.getvalue() == (
+        "       read  write\n"
+        "GiB/s  12.5\n"
+        "p99       1      2\n"
+    )  # fmt: skip
+
+
+def test_a_table_without_rows_is_its_header():
+    out = io.StringIO()
+    write_table(out, ("run", "status"), [])
+    assert out.getvalue() == "run  status\n"
+
+
+def test_a_terminal_gets_the_same_cells(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    write_table(out, ("run", "result"), [("a", "[bold]not markup")], right=(1,))
+    lines = out.getvalue().splitlines()
+    assert any("run" in line and "result" in line for line in lines)
+    assert any("[bold]not markup" in line for line in lines)
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"))
+
+
+@given(st.lists(st.tuples(cells, cells), max_size=5))
+def test_csv_keeps_every_cell(rows):
+    text = csv_text(("a", "b"), rows)
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [["a", "b"], *map(list, rows)]
