@@ -65,12 +65,13 @@ def run_sweep(
     """
     parsed = parse_overrides(overrides, multirun=True)
     directory = _make_directory(parsed_results_dir(overrides))
+    swept = tuple(item.key_or_group for item in parsed if item.is_sweep_override())
     planned = planned_jobs(overrides)
     register_user_dirs(conf_dirs(config_dirs))
     with catch_stop_requests() as stops:
-        task = _Task(directory, tuple(config_dirs), planned, stops)
+        task = _Task(directory, tuple(config_dirs), swept, planned, stops)
         try:
-            run_hydra([*sweep_form(overrides), "-m", f"hydra.sweep.dir={directory}"], task)
+            run_hydra(["-m", f"hydra.sweep.dir={directory}", *sweep_form(overrides)], task)
         finally:
             if not any(directory.glob("job-*.json")):
                 _remove(directory)
@@ -79,6 +80,7 @@ def run_sweep(
         "schema": SWEEP_SCHEMA,
         "sweep": directory.name,
         "overrides": [item.input_line for item in parsed],
+        "swept": list(swept),
         "exit_code": max(outcome.exit_code for outcome in outcomes),
         "jobs": [asdict(outcome) for outcome in outcomes],
     }
@@ -93,7 +95,7 @@ def write_sweep(out: TextIO, document: Document) -> None:
     rows = [
         (
             str(job["number"]),
-            " ".join(job["overrides"]),
+            _varied(job["overrides"], document["swept"]),
             job["status"],
             job["verdict"] or "",
             job["headline"] or (job["message"] or "").splitlines()[0] if _has_text(job) else "",
@@ -101,6 +103,12 @@ def write_sweep(out: TextIO, document: Document) -> None:
         for job in document["jobs"]
     ]
     write_table(out, ("job", "overrides", "status", "verdict", "result"), rows, right=(0,))
+
+
+def _varied(overrides: Sequence[str], swept: Sequence[str]) -> str:
+    """The overrides in which the jobs of a sweep differ; all of them where there is no such."""
+    own = [line for line in overrides if line.partition("=")[0] in swept]
+    return " ".join(own or overrides)
 
 
 def _has_text(job: Document) -> bool:
@@ -168,11 +176,13 @@ class _Task:
         self,
         directory: Path,
         config_dirs: tuple[Path, ...],
+        swept: tuple[str, ...],
         planned: int | None,
         stops: StopRequests,
     ) -> None:
         self._directory = directory
         self._config_dirs = config_dirs
+        self._swept = swept
         self._planned = planned
         self._stops = stops
 
@@ -181,7 +191,7 @@ class _Task:
         number = int(config.job.num) + 1
         overrides = tuple(str(item).removeprefix("++") for item in config.overrides.task)
         with open_display(sys.stderr) as display:
-            display.say(f"job {number}/{self._planned or '?'}: {' '.join(overrides)}")
+            display.say(f"job {number}/{self._planned or '?'}: {_varied(overrides, self._swept)}")
             outcome = self._run(number, overrides, display)
             if outcome.message:
                 display.say(f"job {number} {outcome.status}: {outcome.message}")

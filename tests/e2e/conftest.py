@@ -35,6 +35,8 @@ class Workplace:
 
     root: Path
 
+    mlps = MLPS
+
     @property
     def data_dir(self) -> Path:
         return self.root / "data"

@@ -1,0 +1,88 @@
+"""Running an archived job again, going on with one, and many jobs at the same time."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+pytestmark = pytest.mark.mpi
+
+
+def test_rerun_runs_the_same_job(place, load):
+    assert place.run(*place.small()).returncode == 0
+    first = place.archive()
+
+    done = place.run("rerun", str(first))
+
+    assert done.returncode == 0, done.stderr
+    (second,) = set(place.archives()) - {first}
+    assert (second / "job.json").read_bytes() == (first / "job.json").read_bytes()
+    assert load(second / "environment.json")["links"] == {"rerun_of": first.name}
+    assert place.run("verify", str(second)).returncode == 0
+
+
+def test_rerun_works_from_any_directory(place, tmp_path_factory, load):
+    assert place.run(*place.small()).returncode == 0
+    first = place.archive()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = subprocess.run(
+        [place.mlps, "rerun", first], cwd=elsewhere, env=place.env(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(place.archives()) == 2
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_resume_makes_again_what_was_cleaned_and_keeps_finished_trials(place, load, wait_for):
+    process = place.start(*place.small("trials=2", "benchmark.duration_s=3"))
+    wait_for(lambda: place.ranks("--stage run --trial 1"), "the second trial")
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    first = place.archive()
+
+    done = place.run("resume", str(first))
+
+    assert done.returncode == 0, done.stderr
+    (second,) = set(place.archives()) - {first}
+    assert load(second / "environment.json")["links"] == {"resumed_from": first.name}
+    kept = "stages/01-run-0/result.json"
+    assert (second / kept).read_bytes() == (first / kept).read_bytes()
+    result = load(second / "result.json")
+    assert (result["status"], result["metrics"][0]["trials"]) == ("complete", 2)
+    assert place.run("verify", str(second)).returncode == 0
+    assert list(place.data_dir.iterdir()) == []
+
+
+def test_resume_of_a_finished_job_is_refused(place, finished):
+    done = place.run("resume", str(finished))
+    assert done.returncode == 6
+    assert "every stage is finished, there is nothing to resume" in done.stderr
+
+
+def test_resume_of_a_running_job_is_refused(place, wait_for):
+    process = place.start(*place.small("benchmark.duration_s=30"))
+    wait_for(lambda: place.ranks("--stage run"), "the run stage")
+    done = place.run("resume", str(place.archive()))
+    process.terminate()
+    process.communicate(timeout=60)
+    assert done.returncode == 6
+    assert f"its job is still running (pid {process.pid})" in done.stderr
+
+
+def test_twenty_jobs_at_once_give_twenty_archives(place):
+    job = place.small(
+        "benchmark.users=1", "benchmark.chunks_per_user=2", "benchmark.start_limit_s=120"
+    )
+    begun = time.monotonic()
+    processes = [place.start(*job) for _ in range(20)]
+    outputs = [process.communicate(timeout=240) for process in processes]
+
+    codes = [process.returncode for process in processes]
+    assert codes == [0] * 20, [err for _, err in outputs if "error" in err][:1]
+    assert len(place.archives()) == 20
+    assert place.run("verify", str(place.results_dir)).returncode == 0
+    assert list(place.data_dir.iterdir()) == []
+    assert time.monotonic() - begun < 240
