@@ -115,6 +115,7 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=0)
     for child in _descendants(os.getpid()):
-        if not _is_alive(child):
+        # Not the launcher: Popen would find its exit status gone and take it for 0.
+        if child.pid != process.pid and not _is_alive(child):
             with contextlib.suppress(ChildProcessError, psutil.Error):
                 os.waitpid(child.pid, os.WNOHANG)
