@@ -24,10 +24,10 @@ def start(tmp_path):
     """Starts a script as the first process of a group, with its error output in a file."""
     started = []
 
-    def begin(script, **env):
+    def begin(script, *, name=sys.executable, **env):
         with (tmp_path / "stderr").open("ab") as stderr:
             process = processes.start(
-                ["planned-name", "-S", "-c", textwrap.dedent(script)],
+                [name, "-S", "-c", textwrap.dedent(script)],
                 env=env,
                 program=Path(sys.executable),
                 stderr=stderr,
@@ -50,7 +50,7 @@ def test_a_group_of_its_own_in_the_root_directory(start, tmp_path):
         print(open("/proc/self/cmdline").read().split("\\0")[0])
         print(sys.stdin.readline().strip(), file=sys.stderr)
     """
-    process = start(script, A="b")
+    process = start(script, name="planned-name", A="b")
     out, _ = process.communicate(b"word\n", timeout=10)
     assert out.decode().splitlines() == ["True / b", "planned-name"]
     assert (tmp_path / "stderr").read_text() == "word\n"
