@@ -86,9 +86,9 @@ class Histogram:
 def bucket_index(values: Int64s) -> Int64s:
     """The bucket of each non-negative value, same shape."""
     _, exponent = np.frexp(values.astype(np.float64))
+    # Above 2^53 the conversion may round up to the next octave: the value is then in the last
+    # bucket of its own, which has the same index seen from there.
     shift = np.maximum(exponent.astype(np.int64) - _EXACT_BITS, 0)
-    # Above 2^53 the conversion may round up into the next octave.
-    shift -= (shift > 0) & ((values >> shift) < _PER_OCTAVE)
     index: Int64s = shift * _PER_OCTAVE + (values >> shift)
     return index
 

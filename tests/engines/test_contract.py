@@ -82,6 +82,7 @@ def test_a_failure_of_one_rank_ends_all(bench, engine, ranks):
     started_s = time.monotonic()
     result = bench.stage("work", ranks=ranks, program=program)
     assert time.monotonic() - started_s < 5
+    assert result["status"] == "failed"
     (error,) = result["errors"]
     assert (error["rank"], error["message"]) == (max(ranks - 1, 0), "the disk is wet")
     assert error["host"] == os.uname().nodename
@@ -151,7 +152,7 @@ def test_sigterm_to_the_launcher_stops_gracefully(bench, engine):
 
 @pytest.mark.mpi
 def test_progress_names_the_rank_that_is_silent(bench, engine):
-    with bench.launch("work", ranks=2, program=engine("pass")) as launched:
+    with bench.launch("work", ranks=3, program=engine("pass")) as launched:
         launched.events_until(lambda event: event["event"] == "progress")
         _, pid = launched.events[0]["ranks"][1]
         os.kill(pid, signal.SIGSTOP)

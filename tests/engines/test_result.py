@@ -1,0 +1,138 @@
+"""One result from many ranks."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from mlps.engines.io_core.account import Account, Tally
+from mlps.engines.result import Core, Outcome, Plan, Usage, Window, gather_result
+from mlps.engines.supervise import Failure
+from mlps.engines.world import SoloWorld
+
+
+class Recorder(SoloWorld):
+    """Keeps what a rank gives to rank 0."""
+
+    def __init__(self):
+        self.values = []
+        self.counts = []
+
+    def gather(self, value):
+        self.values.append(value)
+        return [value]
+
+    def sum_counts(self, counts):
+        self.counts.append(counts)
+        return counts
+
+
+class Replayer(SoloWorld):
+    """Rank 0 of the ranks whose values were kept."""
+
+    size = 2
+
+    def __init__(self, recorders):
+        self.recorders = recorders
+
+    def gather(self, value):
+        return [recorder.values.pop(0) for recorder in self.recorders]
+
+    def sum_counts(self, counts):
+        return np.sum([recorder.counts.pop(0) for recorder in self.recorders], axis=0)
+
+
+def outcome(rank):
+    account = Account()
+    tally = Tally()
+    tally.latencies_ns[0].extend([100 + rank, 200 + rank])
+    tally.window_bytes[0] = 2048
+    tally.bytes[0] = 4096
+    tally.operations[0] = 4
+    tally.checks.blocks = 7
+    account.add(tally)
+    return Outcome(
+        account=account,
+        window=Window(
+            start_unix_s=1000.0 + rank,
+            ramp_s=1.0,
+            length_s=5.0 + rank / 10,
+            drain_s=0.5 - rank / 10,
+            elapsed_s=6.5 + rank,
+        ),
+        plan=Plan(sha256=f"{rank:064x}", generator="g/1", hashed_operations=9),
+        core=Core(
+            name="python_threads",
+            direct=rank == 0,
+            direct_refused=None if rank == 0 else "no such thing",
+            alignment_bytes=512 if rank == 0 else 1,
+            durability="none",
+        ),
+        usage=Usage(user_s=1.0 + rank, system_s=0.25),
+        facts={"fact": rank},
+        sums={"sum": 10 + rank},
+        lists={"list": [f"item {rank}"]},
+    )
+
+
+def gathered(outcomes, failures=()):
+    recorders = [Recorder() for _ in outcomes]
+    for recorder, each in zip(recorders, outcomes, strict=True):
+        gather_result(recorder, each, ["any"], "complete", [])
+    status = "failed" if failures else "complete"
+    return gather_result(Replayer(recorders), outcomes[0], ["one", "two"], status, list(failures))
+
+
+def test_two_ranks_become_one_result():
+    result = gathered([outcome(0), outcome(1)])
+    assert result["window"] == {
+        "start_unix_s": 1000.0,
+        "ramp_s": 1.0,
+        "length_s": 5.1,
+        "drain_s": 0.5,
+        "elapsed_s": 7.5,
+    }
+    read = result["io"]["read"]
+    assert (read["window_bytes"], read["total_bytes"]) == (4096, 8192)
+    assert (read["window_operations"], read["total_operations"]) == (4, 8)
+    assert read["latency"] == {
+        "unit": "ns",
+        "upper": [100, 101, 200, 201],
+        "count": [1, 1, 1, 1],
+        "sum": 602,
+        "min": 100,
+        "max": 201,
+    }
+    assert result["io"]["write"]["latency"]["min"] is None
+    assert result["verify"] == {"operations": 0, "blocks": 14, "bytes": 0, "mismatches": 0}
+    assert result["ranks"]["hosts"] == ["one", "two"]
+    assert result["ranks"]["host_index"] == [0, 1]
+    assert result["ranks"]["read_p99_ns"] == [200, 201]
+    assert result["ranks"]["max_latency_ns"] == [200, 201]
+    assert result["ranks"]["write_p99_ns"] == [None, None]
+    assert result["ranks"]["cpu_user_s"] == [1.0, 2.0]
+    assert result["details"] == {"fact": 0, "sum": 21, "list": ["item 0", "item 1"]}
+
+
+def test_the_plan_of_all_is_the_hash_of_each_in_rank_order():
+    plans = [bytes(32), bytes(31) + b"\1"]
+    assert gathered([outcome(0), outcome(1)])["plan"] == {
+        "sha256": hashlib.sha256(b"".join(plans)).hexdigest(),
+        "generator": "g/1",
+        "hashed_operations": 9,
+    }
+
+
+def test_one_rank_without_direct_io_is_enough_to_say_so():
+    core = gathered([outcome(0), outcome(1)])["core"]
+    assert (core["direct"], core["direct_refused"]) == (False, "rank 1: no such thing")
+
+
+def test_what_failed_before_it_began_has_a_result():
+    failure = Failure(rank=1, host="two", message="no")
+    result = gathered([Outcome(), Outcome()], [failure])
+    assert result["status"] == "failed"
+    assert result["errors"] == [{"rank": 1, "host": "two", "message": "no"}]
+    assert result["window"] is result["plan"] is result["core"] is None
+    assert result["io"] == {}
