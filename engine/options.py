@@ -53,13 +53,14 @@ def find_options(group: str, conf_dirs: Sequence[Path]) -> tuple[Option, ...]:
 
 
 def shadowed(conf_dirs: Sequence[Path]) -> tuple[Path, ...]:
-    """A user's files that have no effect, because a packaged option has their name."""
+    """A user's files that have no effect: a packaged option of other content has their name."""
     root = packaged_conf()
     return tuple(
         path
         for directory in conf_dirs
         for path in sorted(directory.rglob("*.yaml"))
-        if (root / path.relative_to(directory)).is_file()
+        for packaged in [root / path.relative_to(directory)]
+        if packaged.is_file() and packaged.read_bytes() != path.read_bytes()
     )
 
 
