@@ -162,8 +162,8 @@ def file_names(archive: Archive) -> Iterator[str]:
     """Names of all files but the manifest, sorted. A link or a device counts as a file."""
     names = [
         (Path(directory) / file).relative_to(archive.root).as_posix()
-        for directory, _, found in os.walk(archive.root)
-        for file in found
+        for directory, below, found in os.walk(archive.root)
+        for file in (*found, *(name for name in below if Path(directory, name).is_symlink()))
     ]
     yield from sorted(name for name in names if name != MANIFEST)
 
