@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -117,7 +117,9 @@ def _ask_needs(
         except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
             findings.append(_engine_failed(spec, error))
             return None
-    return max(found, key=lambda needs: needs.disk_bytes)
+    largest = max(found, key=lambda needs: needs.disk_bytes)
+    memory = max(needs.memory_bytes_per_rank for needs in found)
+    return replace(largest, memory_bytes_per_rank=memory)
 
 
 def _engine_failed(spec: JobSpec, error: Exception) -> Finding:
