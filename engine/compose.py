@@ -103,8 +103,8 @@ def parse_overrides(overrides: Sequence[str], *, multirun: bool) -> list[Overrid
         try:
             parsed += OverridesParser.create().parse_overrides([text])
         except OverrideParseException as error:
-            lines = [line for line in str(error).splitlines() if "https://" not in line]
-            detail = lines[-1].strip()
+            lines = [line.strip(" ^") for line in str(error).splitlines() if "https://" not in line]
+            detail = next(line for line in reversed(lines) if line)
             raise ConfigError(
                 f"override {text!r} cannot be read: {detail}",
                 hint="the form is key=value; quote a value with special characters: 'key=\"a,b\"'",
@@ -212,6 +212,8 @@ def _hydra(conf_dirs: Sequence[Path]) -> Iterator[None]:
         raise _broken_yaml(error) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"a configuration file is not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"a configuration file is not UTF-8: {error}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_joined(error)) from error
     finally:
