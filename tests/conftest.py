@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from mlps.engine import archive as files
 from mlps.engine.archive import Archive
@@ -28,6 +29,10 @@ from mlps.engine.signals import StopRequests
 from mlps.engine.spec import SWEEP_KEYS, JobSpec, build
 
 GIB = 2**30
+
+# A busy machine is no reason for a property to fail.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 PYTHON = "/opt/python3"
 
