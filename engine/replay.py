@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,8 @@ from .verify import read_job, read_origins
 def rerun_request(path: Path) -> Request:
     """The same job again, under the Python that runs now. Raises ArchiveError."""
     archive = files.open_archive(path)
-    return _request(archive, links={"rerun_of": archive.run_id}, finished={}, data_id=None)
+    with _readable(archive):
+        return _request(archive, links={"rerun_of": archive.run_id}, finished={}, data_id=None)
 
 
 def resume_request(path: Path) -> Request:
@@ -31,13 +33,27 @@ def resume_request(path: Path) -> Request:
     unfinished stage needs it.
     """
     archive = files.open_archive(path)
+    with _readable(archive):
+        return _rest(archive)
+
+
+@contextmanager
+def _readable(archive: Archive) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        text = f"{archive.root}: a document lacks what it must hold: {error}"
+        raise ArchiveError(text) from error
+
+
+def _rest(archive: Archive) -> Request:
     _refuse_running(archive)
     plan = make_plan(read_job(archive), python=sys.executable)
     finished = finished_launches(archive, plan)
     if len(finished) == len(plan.launches):
         raise ArchiveError(
-            f"{path}: every stage is finished, there is nothing to resume",
-            hint=f"mlps rerun {path}",
+            f"{archive.root}: every stage is finished, there is nothing to resume",
+            hint=f"mlps rerun {archive.root}",
         )
     kept = any(launch.undone_by and launch.name in finished for launch in plan.launches)
     environment = files.read_document(archive.path(files.ENVIRONMENT))
