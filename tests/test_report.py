@@ -1,0 +1,124 @@
+"""The published numbers for readers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from mlps.engine import archive as files
+from mlps.engine.errors import ArchiveError
+from mlps.engine.report import csv_report, headline, read_published, write_report
+
+TEXT = """\
+kvcache/quick on 1 rank, 1 host: complete, verdict WHATIF
+run, mean of 2 trials
+                                    read  write
+GiB/s                              2.000  1.000
+operations/s                     512.000  256.000
+latency mean, ms                   1.507  1.514
+latency p50, ms                    1.000  1.000
+latency p95, ms                    2.000  2.000
+latency p99, ms                    2.000  2.000
+latency p99 of the worst rank, ms  2.000  2.000
+latency max, ms                    8.999  8.999
+client CPU 0.250 s per GiB
+verified 4.00 GiB, 0 mismatches
+window 2.00 s, drain 0.25 s, peak memory of a rank 100 MiB
+"""
+
+
+def text_of(archive):
+    out = io.StringIO()
+    write_report(out, read_published(archive))
+    return out.getvalue()
+
+
+def squeezed(text):
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_a_report(sealed):
+    assert squeezed(text_of(sealed)) == squeezed(TEXT)
+
+
+def test_columns_are_aligned_to_the_right(sealed):
+    lines = text_of(sealed).splitlines()[2:11]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_failure_is_shown_without_numbers(play, player):
+    archive = play(player, {"trials": 2}, behaviours={"run-1": "die"}).archive
+    assert text_of(archive).splitlines() == [
+        "kvcache/quick on 1 rank, 1 host: failed, verdict INVALID",
+        "run: 1 of 2 trials; no numbers, because some are missing",
+        "error RUN-01 02-run-1: failed (no_result): it ended with signal 9 and without a result",
+    ]
+
+
+def test_warnings_are_shown_and_information_is_not(play, player):
+    verify = {"operations": 0, "blocks": 0, "bytes": 0, "mismatches": 0}
+    archive = play(player, behaviours={"run-0": {"verify": verify}}).archive
+    last = text_of(archive).splitlines()[-1]
+    assert last == "warning RES-02 01-run-0: no read was compared with what was written"
+    assert "CAP-03" not in text_of(archive)
+
+
+def test_options_are_shown_apart(play, player):
+    changes = {"benchmark.options": [{"name": name, "set": {}} for name in ("a", "b")]}
+    archive = play(player, changes).archive
+    lines = text_of(archive).splitlines()
+    assert [line for line in lines if line.startswith("run")] == [
+        "run, option a, mean of 1 trial",
+        "run, option b, mean of 1 trial",
+    ]
+    result = read_published(archive).result
+    assert headline(result) == (
+        "a: read 2.00 GiB/s, write 1.00 GiB/s; b: read 2.00 GiB/s, write 1.00 GiB/s"
+    )
+
+
+def test_the_headline_of_a_job_without_numbers_is_empty(play, player):
+    archive = play(player, behaviours={"run-0": "die"}).archive
+    assert headline(read_published(archive).result) == ""
+
+
+def test_csv_holds_every_metric_in_full(sealed):
+    published = read_published(sealed)
+    rows = list(csv.DictReader(io.StringIO(csv_report([published, published]))))
+    values = published.result["metrics"][0]["values"]
+    assert len(rows) == 2 * len(values)
+    for row in rows:
+        spread = values[row["metric"]]
+        assert float(row["mean"]) == spread["mean"]
+        assert (float(row["min"]), float(row["max"])) == (spread["min"], spread["max"])
+        assert (row["run_id"], row["verdict"], row["trials"]) == (sealed.run_id, "WHATIF", "2")
+        assert (row["stage"], row["option"], row["benchmark"]) == ("run", "", "kvcache/quick")
+
+
+def test_the_document(sealed):
+    document = read_published(sealed).as_document()
+    assert document["result"] == json.loads(sealed.path(files.RESULT).read_bytes())
+    assert (document["path"], document["verdict"]) == (str(sealed.root), "WHATIF")
+
+
+def test_an_archive_without_a_seal(sealed):
+    sealed.path(files.MANIFEST).unlink()
+    with pytest.raises(ArchiveError) as caught:
+        read_published(sealed)
+    assert str(caught.value) == (
+        f"{sealed.root} is not sealed: its job is still running, or was killed\n"
+        f"  hint: mlps resume {sealed.root}"
+    )
+
+
+@pytest.mark.parametrize("name", ["result", "verdict"])
+@pytest.mark.parametrize("content", ["[]", "{}", "null"])
+def test_what_is_no_result_or_verdict(sealed, name, content):
+    path = sealed.path(f"{name}.json")
+    path.write_text(content)
+    with pytest.raises(ArchiveError) as caught:
+        read_published(sealed)
+    assert str(caught.value) == f"{path} is no {name}"
