@@ -26,16 +26,15 @@ def test_preallocation_reserves_the_space(path):
     assert path.stat().st_size == 32768
 
 
-def test_direct_reads_do_not_fill_the_page_cache(path):
-    path.write_bytes(bytes(65536))
+def test_direct_io_leaves_nothing_in_the_page_cache(path):
     opened = files.open_files([path], direct=True)
     try:
         assert (opened.direct, opened.direct_refused) == (True, None)
         assert opened.alignment_bytes in (512, 1024, 2048, 4096)
         descriptor = opened.descriptors[0]
-        opened.sync()
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        assert os.preadv(descriptor, [aligned_buffer(65536)], 0) == 65536
+        data = aligned_buffer(65536)
+        assert os.pwritev(descriptor, [data], 0) == 65536
+        assert os.preadv(descriptor, [data], 0) == 65536
         with aligned_buffer(4096) as buffer:
             buffered = os.open(path, os.O_RDONLY)
             try:
