@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +30,7 @@ from .supervise import Failure, Phase, Status, Unit, Work, supervise
 from .world import World, host_name, open_world
 
 _FAILED = 4
+_LAST_WORDS_S = 0.3
 
 Value = TypeVar("Value")
 
@@ -140,6 +142,9 @@ def run_engine(engine: Engine) -> int:
         status = _run_stage(stages[arguments.stage], arguments, world, console)
     except BaseException:  # a bug in one rank: others may wait for it for ever
         traceback.print_exc()
+        # An abort ends launchers at once, and with them the last words of a rank on their way.
+        sys.stderr.flush()
+        time.sleep(_LAST_WORDS_S)
         world.abort()
     return _FAILED if status == "failed" else 0
 
