@@ -1,0 +1,333 @@
+"""The packaged configuration: free of YAML's traps, known to the schemas, composable in every
+combination; and each key of the job has an effect."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlps.engine.compose import compose
+from mlps.engine.jobs import prepare
+from mlps.engine.options import GROUPS, find_options, packaged_conf
+from mlps.engine.plan import make_plan
+from mlps.engine.preflight import rank_environment
+from mlps.engine.rules import judge_job
+from mlps.engine.schema import check, load_schema
+from mlps.engine.spec import SWEEP_KEYS, build
+
+CONF = packaged_conf()
+FILES = sorted(CONF.rglob("*.yaml"))
+OPTIONS = {group: find_options(group, ()) for group in GROUPS}
+
+
+def file_id(path):
+    return str(path.relative_to(CONF))
+
+
+# ---------------------------------------------------------------- traps of YAML 1.1
+
+TRAPS = {
+    "a word that YAML 1.1 takes for a truth value": re.compile(r"yes|no|on|off|y|n", re.I),
+    "an integer with a leading zero": re.compile(r"[-+]?0[0-9_]+"),
+    "digits with a colon": re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9]*)?"),
+    "a number with an underscore": re.compile(r"[0-9]+(_[0-9]+)+"),
+    "a date": re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*"),
+}
+
+
+def traps(text):
+    """Plain scalars, keys too, that YAML 1.1 or another reader takes for something else."""
+    return [
+        f"line {token.start_mark.line + 1}: {token.value}: {name}"
+        for token in yaml.scan(text)
+        if isinstance(token, yaml.ScalarToken) and token.plain
+        for name, pattern in TRAPS.items()
+        if pattern.fullmatch(token.value)
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_no_traps(path):
+    assert traps(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: yes", "a: No", "- on", "{a: OFF}", "on: 1", "a: 010", "a: [1, 007]", "a: 12:30",
+        "a: 1:30:00", "a: 1_000", "a: 2026-01-01",
+    ],
+)  # fmt: skip
+def test_the_lint_finds(text):
+    assert len(traps(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 'yes'", 'a: "010"', "a: none", "a: 0", "a: 0.5", "a: 10", "a: '12:30'", "# no: 010"],
+)
+def test_the_lint_is_silent(text):
+    assert traps(text) == []
+
+
+def test_every_file_is_one_that_hydra_reads():
+    found = [path for path in CONF.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {path.suffix for path in found} == {".yaml", ".py"}
+    assert (CONF / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_no_key_twice_and_self_is_last(path):
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            names = [self.construct_object(key) for key, _ in node.value]
+            assert len(set(names)) == len(names), names
+            return super().construct_mapping(node, deep)
+
+    document = yaml.load(path.read_text(), Strict)
+    assert document.get("defaults", ["_self_"])[-1] == "_self_"
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_the_first_line_is_a_summary(path):
+    first = path.read_text().splitlines()[0]
+    assert re.fullmatch(r"# \S.{5,97}\S", first)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent != CONF], ids=file_id)
+def test_an_option_is_named_like_its_file(path):
+    group, name = path.relative_to(CONF).with_suffix("").as_posix().split("/", 1)
+    declared = yaml.safe_load(path.read_text())["name"]
+    assert group in GROUPS
+    assert declared in (name, name.replace("_", "."))
+
+
+# ---------------------------------------------------------------- every combination
+
+LAUNCHERS = {
+    option.name: yaml.safe_load(option.path.read_text())["ranks"] for option in OPTIONS["launcher"]
+}
+
+MATRIX = [
+    pytest.param(
+        benchmark.name, cluster.name, launcher,
+        id=" ".join((benchmark.name, cluster.name, launcher)),
+    )
+    for benchmark, cluster, launcher in itertools.product(
+        OPTIONS["benchmark"], OPTIONS["cluster"], LAUNCHERS
+    )
+    if LAUNCHERS[launcher] == "many" or cluster.name == "local"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("benchmark", "cluster", "launcher"), MATRIX)
+def test_every_combination_composes_validates_and_plans(benchmark, cluster, launcher):
+    words = [f"benchmark={benchmark}", f"cluster={cluster}", f"launcher={launcher}"]
+    words += ["cluster.ranks_per_host=1"] if LAUNCHERS[launcher] == "one" else []
+    job = prepare([*words, "division=whatif"])
+    assert job.composition.problems == ()
+    assert job.spec.benchmark == benchmark
+    assert [launch for launch in job.plan.launches if launch.measured]
+    assert judge_job(job.spec, job.composition.origins) == []
+    for launch in job.plan.launches:
+        assert not re.search(r"\{[a-z_]+\}", " ".join(launch.argv))
+
+
+@pytest.mark.parametrize("group", ["division", "edition", "system"])
+def test_every_other_option_composes(group):
+    for option in OPTIONS[group]:
+        job = prepare(["benchmark=kvcache/quick", f"{group}={option.name}"])
+        assert job.spec.document[group]["name"]
+
+
+# ---------------------------------------------------------------- keys and schemas
+
+
+def known_keys(schema, prefix=""):
+    """Dotted keys of a schema of the job, as far as it declares them, with their schemas."""
+    definitions = load_schema("job")["$defs"]
+    for name, value in schema.get("properties", {}).items():
+        if value is True:
+            continue
+        reference = value.get("$ref", "").rpartition("/")[2]
+        value = {**definitions.get(reference, {}), **value}
+        inner = value["items"] if isinstance(value.get("items"), dict) else value
+        inner = {**definitions.get(inner.get("$ref", "").rpartition("/")[2], {}), **inner}
+        yield f"{prefix}{name}", value
+        yield from known_keys(inner, f"{prefix}{name}.")
+
+
+JOB_KEYS = dict(known_keys(load_schema("job")))
+
+# What needs no sentence: the name says it.
+OBVIOUS = re.compile(
+    r"(.*\.)?name|benchmark|cluster|launcher|division|edition|system|system\.description|"
+    r"model\.(layers|kv_heads|head_dim|qk_rope_head_dim|dtype)|benchmark\.stages\.time_limit_s"
+)
+
+
+@pytest.mark.parametrize("name", ["job", "benchmark/kvcache"])
+def test_every_key_of_a_schema_is_described(name):
+    bare = [
+        key
+        for key, value in known_keys(load_schema(name))
+        if "description" not in value and not OBVIOUS.fullmatch(key)
+    ]
+    assert bare == []
+
+
+def test_every_key_of_every_file_is_known(official):
+    for path in FILES:
+        document = yaml.safe_load(path.read_text())
+        group, _, option = path.relative_to(CONF).with_suffix("").as_posix().partition("/")
+        values = document if option == "" else {group: document}
+        for name in ("defaults", "hydra", *SWEEP_KEYS):
+            values.pop(name, None)
+        merged = official | values
+        unknown = [item for item in check(merged, {}) if "unknown key" in item.text]
+        assert unknown == [], path
+
+
+def test_objects_of_the_schemas_are_closed():
+    for path in (CONF.parent / "schemas").rglob("*.json"):
+        text = yaml.safe_load(path.read_text())
+        for key, value in known_keys(text):
+            if value.get("type") == "object" and key not in ("benchmark", "details"):
+                inner = value.get("additionalProperties")
+                assert inner is False or isinstance(inner, dict) or key.endswith(".set"), key
+
+
+# ---------------------------------------------------------------- each key has an effect
+
+
+def launches(spec):
+    return [
+        (launch.name, launch.argv, launch.ranks, launch.when, launch.measured, launch.undone_by)
+        for launch in make_plan(spec, python="python3").launches
+    ]
+
+
+def limits(spec):
+    return [
+        (launch.time_limit_s, launch.start_limit_s, launch.silence_limit_s)
+        for launch in make_plan(spec, python="python3").launches
+    ]
+
+
+def argv(spec):
+    return make_plan(spec, python="python3").launches[0].argv
+
+
+def findings(spec):
+    return [str(finding) for finding in judge_job(spec, {})]
+
+
+def environment(spec):
+    env = rank_environment(spec, "run", {"HOME": "/h", "OTHER": "o", "PATH": "/bin"})
+    return {name: value for name, value in env.items() if name != "MLPS_JOB"}
+
+
+CLOSED = {"division.name": "closed", "division.any_workload": False}
+FAR = {"cluster.hosts": ["node1", "node2"]}
+STAGE = {"name": "run", "each": "trial"}
+
+# key -> (what else is set, the changed value, where the effect shows)
+EFFECTS = {
+    "benchmark.name": ({}, "kvcache/other", lambda spec: spec.benchmark),
+    "benchmark.family": ({}, "nosuch", lambda spec: [str(p) for p in check(spec.document, {})]),
+    "benchmark.engine": ({}, "other_engine", argv),
+    "benchmark.ranks_per_host": None,
+    "benchmark.trials": None,
+    "benchmark.cleanup": None,
+    "benchmark.stages": ({}, [STAGE], launches),
+    "benchmark.stages.name": ({}, [{**STAGE, "name": "other"}], launches),
+    "benchmark.stages.each": ({"trials": 2}, [{**STAGE, "each": "job"}], launches),
+    "benchmark.stages.measured": ({}, [{**STAGE, "measured": True}], launches),
+    "benchmark.stages.when": ({}, [{**STAGE, "when": "always"}], launches),
+    "benchmark.stages.undone_by": ({}, [{**STAGE, "undone_by": "run"}], launches),
+    "benchmark.stages.time_limit_s": ({}, [{**STAGE, "time_limit_s": 7}], limits),
+    "benchmark.options": ({}, [{"name": "a", "set": {}}], launches),
+    "benchmark.options.name": ({}, [{"name": "b", "set": {}}], launches),
+    "benchmark.options.set": ({}, [{"name": "a", "set": {"users": 2}}], lambda s: s.env_value),
+    "benchmark.time_limit_s": ({}, 11, limits),
+    "benchmark.silence_limit_s": ({}, 11, limits),
+    "benchmark.start_limit_s": ({}, 11, limits),
+    "cluster.name": ({}, "other", lambda spec: spec.cluster.name),
+    "cluster.hosts": ({}, ["node1", "node2"], argv),
+    "cluster.slots_per_host": None,
+    "cluster.ranks_per_host": ({}, 5, argv),
+    "cluster.ranks": ({}, 6, argv),
+    "cluster.python": ({}, "/x/python", argv),
+    "launcher.name": ({}, "other", lambda spec: spec.launcher.name),
+    "launcher.program": ({}, "other", argv),
+    "launcher.ranks": None,
+    "launcher.argv": ({}, ["{command}"], argv),
+    "launcher.hosts_argv": (FAR, ["--on", "{hosts}"], argv),
+    "launcher.host_format": (FAR, "{host}x{ranks}", argv),
+    "launcher.forward_argv": ({"launcher.argv": ["{forward}"]}, ["-x", "{name}"], argv),
+    "launcher.extra_args": ({}, ["-v"], argv),
+    "launcher.forward_env": ({}, ["OTHER"], environment),
+    "launcher.env": ({}, {"A": "b"}, environment),
+    "launcher.died_pattern": ({}, "x", lambda spec: spec.launcher.died_pattern),
+    "launcher.install": ({}, "x", lambda spec: spec.launcher.install),
+    "division.name": ({"stages": ["run"]}, "open", findings),
+    "division.may_change": None,
+    "division.any_workload": ({}, False, findings),
+    "edition.name": (CLOSED, "v9", findings),
+    "edition.workloads": (CLOSED, ["kvcache/quick"], findings),
+    "system.name": ({}, "other", lambda spec: spec.document["system"]),
+    "system.description": ({}, "other", lambda spec: spec.document["system"]),
+    "data_dir": ({}, "/other", lambda spec: spec.data_dir),
+    "results_dir": ({}, "/other", lambda spec: spec.results_dir),
+    "seed": ({}, 7, lambda spec: spec.env_value),
+    "trials": ({}, 3, launches),
+    "stages": ({}, ["run"], launches),
+}  # fmt: skip
+
+# The key of a list's items is changed by changing the list.
+SETS = re.compile(r"(benchmark\.(?:stages|options))\..*")
+
+
+def test_every_key_of_a_job_is_in_the_table_of_effects():
+    assert set(EFFECTS) == set(JOB_KEYS) - set(GROUPS)
+
+
+@pytest.mark.parametrize("key", [key for key, effect in EFFECTS.items() if effect])
+def test_each_key_has_an_effect(make_document, key):
+    around, value, shown = EFFECTS[key]
+    match = SETS.fullmatch(key)
+    target = match[1] if match else key
+    if match:
+        bare = {"benchmark.stages": [STAGE], "benchmark.options": [{"name": "a", "set": {}}]}
+        around = around | {target: bare[target]}
+    before = build(make_document(around), {})
+    after = build(make_document({**around, target: value}), {})
+    assert shown(before) != shown(after)
+    assert before.sha256 != after.sha256
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("benchmark.ranks_per_host=7", "cluster.ranks_per_host", 7),
+        ("benchmark.trials=7", "trials", 7),
+        ("benchmark.cleanup=never", "benchmark.stages.2.when", "never"),
+    ],
+)
+def test_keys_whose_effect_is_on_another_key(word, key, value):
+    found = compose(["benchmark=kvcache/quick", word], conf_dirs=(), cwd=Path("/")).values
+    for part in key.split("."):
+        found = found[int(part)] if part.isdigit() else found[part]
+    assert found == value
+
+
+def test_may_change_decides_what_counts(make_spec):
+    job = prepare(["benchmark=kvcache/quick", "seed=7"])
+    for pattern, rules in (("seed", ["JOB-01"]), ("s*", ["JOB-01"]), ("x", ["JOB-01", "JOB-02"])):
+        spec = make_spec({**CLOSED, "seed": 7, "division.may_change": [pattern]})
+        origins = {"seed": job.composition.origins["seed"]}
+        assert [finding.rule for finding in judge_job(spec, origins)] == rules
