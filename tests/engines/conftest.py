@@ -29,8 +29,8 @@ BENCHMARK: dict[str, Any] = {
     "turn_chunks_max": 3,
     "continue_probability": 0.8,
     "queue_depth": 2,
-    "ramp_s": 0.1,
-    "duration_s": 0.4,
+    "ramp_s": 0.05,
+    "duration_s": 0.2,
     "io": {"direct": True, "verify": "all", "durability": "none"},
     "options": [{"name": "twice", "set": {"users": 8, "io": {"verify": "none"}}}],
 }
@@ -68,7 +68,7 @@ class Launched:
 
     def finish(self) -> str:
         """Waits for the end and returns standard error."""
-        output, self.stderr = self.process.communicate(timeout=20)
+        output, self.stderr = self.process.communicate(timeout=60)
         for line in output.splitlines(keepends=True):
             if line.startswith("{"):
                 self.events.append(json.loads(line))

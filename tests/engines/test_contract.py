@@ -81,7 +81,7 @@ def test_a_failure_of_one_rank_ends_all(bench, engine, ranks):
     program = engine("raise EngineError('the disk is wet')")
     started_s = time.monotonic()
     result = bench.stage("work", ranks=ranks, program=program)
-    assert time.monotonic() - started_s < 5
+    assert time.monotonic() - started_s < 30
     assert result["status"] == "failed"
     (error,) = result["errors"]
     assert (error["rank"], error["message"]) == (max(ranks - 1, 0), "the disk is wet")
@@ -120,7 +120,7 @@ def test_the_process_waits_for_the_word_ok(bench, engine, ranks):
         with pytest.raises(subprocess.TimeoutExpired):
             launched.process.wait(0.5)
         launched.say("ok")
-        launched.process.wait(5)
+        launched.process.wait(30)
     assert launched.process.returncode == 0
 
 
@@ -134,7 +134,7 @@ def test_the_end_of_standard_input_is_no_stop(bench, engine, ranks):
         started_s = time.monotonic()
         launched.finish()
     assert result["errors"][0]["message"] == "later"
-    assert time.monotonic() - started_s < 10  # nobody can say ok any more
+    assert time.monotonic() - started_s < 30  # nobody can say ok any more
 
 
 @pytest.mark.mpi
@@ -179,7 +179,7 @@ def test_ranks_with_different_jobs_do_not_start(bench):
         input="ok\n",
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     hello, result = map(json.loads, ended.stdout.splitlines())

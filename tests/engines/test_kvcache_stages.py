@@ -44,8 +44,8 @@ def test_a_job_of_one_rank_runs_and_leaves_nothing(bench, ranks):
     assert ran["trial"] == 0
     assert prepared["io"]["write"]["total_bytes"] == WORKLOAD_SLOTS * SLOT_BYTES
     assert prepared["io"]["read"]["total_operations"] == 0
-    assert ran["window"]["length_s"] == 0.4
-    assert ran["window"]["ramp_s"] == 0.1
+    assert ran["window"]["length_s"] == 0.2
+    assert ran["window"]["ramp_s"] == 0.05
     assert ran["plan"]["hashed_operations"] == 16384
     assert cleaned["window"] is None
     assert cleaned["io"] == {}
@@ -188,7 +188,7 @@ def test_a_damaged_block_fails_the_run_of_all(bench):
     started_s = time.monotonic()
     result = bench.stage("run", ranks=2)
 
-    assert time.monotonic() - started_s < 5
+    assert time.monotonic() - started_s < 30
     error = only_error(result)
     assert error["rank"] == 1
     assert error["host"] == os.uname().nodename
@@ -296,7 +296,7 @@ def test_a_stop_ends_gracefully(bench, ranks, how):
     assert result["status"] == "stopped"
     assert result["errors"] == []
     assert launched.process.returncode == 0
-    assert 0 < result["window"]["length_s"] < 5
+    assert 0 < result["window"]["length_s"] < 30
     assert result["io"]["read"]["window_operations"] > 0
 
 
@@ -312,7 +312,7 @@ def test_a_killed_rank_takes_the_job_with_it(bench):
     assert launched.process.returncode != 0
     assert "BAD TERMINATION" in launched.noise  # the launcher's, on standard output
     assert all(event["event"] != "result" for event in launched.events)
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 30
     while Path(f"/proc/{first}").exists() and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert not Path(f"/proc/{first}").exists()
@@ -328,7 +328,7 @@ def test_progress_comes_in_time_and_grows(bench):
     running = [event for event in progress if event["phase"] == "running"]
     assert len(running) >= 3
     assert {event["unit"] for event in running} == {"s"}
-    assert all(event["total"] == 1.6 for event in running)
+    assert all(event["total"] == 1.55 for event in running)
     for earlier, later in pairwise(running):
         assert 0.5 <= later["elapsed_s"] - earlier["elapsed_s"] < 2
         assert later["read_bytes"] > earlier["read_bytes"]
