@@ -19,10 +19,12 @@ import pytest
 from hypothesis import settings
 
 from mlps.engine import archive as files
+from mlps.engine import preflight
 from mlps.engine.archive import Archive
 from mlps.engine.canonical import Document
 from mlps.engine.compose import compose
 from mlps.engine.plan import Plan, make_plan
+from mlps.engine.preflight import Needs
 from mlps.engine.progress import PlainDisplay
 from mlps.engine.run import Report, Request, run_job
 from mlps.engine.signals import StopRequests
@@ -275,9 +277,15 @@ class Player:
         return [line.split()[0] for line in self.calls()]
 
 
+def _modest_needs(*_arguments: object) -> Needs:
+    """Instead of asking the real engine, which takes longer than all else of a played job."""
+    return Needs(disk_bytes=1, memory_bytes_per_rank=1, disk_arithmetic="1 byte")
+
+
 @pytest.fixture
-def player(tmp_path: Path) -> Player:
+def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Player:
     """A program that plays an engine."""
+    monkeypatch.setattr(preflight, "_ask_needs", _modest_needs)
     directory = tmp_path / "player"
     directory.mkdir()
     return Player.make(directory)
@@ -328,7 +336,9 @@ def play(make_spec: Callable[..., JobSpec]) -> Callable[..., Report]:
         player.behave(behaviours)
         spec = make_spec({**player.changes, **(changes or {})})
         asked = request_of(spec, **request)
-        return run_job(asked, display or Silent(), stops or StopRequests())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(preflight, "_ask_needs", _modest_needs)
+            return run_job(asked, display or Silent(), stops or StopRequests())
 
     return run
 
