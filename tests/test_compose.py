@@ -113,22 +113,22 @@ def test_overrides_are_kept_as_typed(tmp_path):
     assert compose(words, conf_dirs=(), cwd=tmp_path).overrides == words
 
 
-@pytest.mark.parametrize(
-    ("word", "value"),
-    [
-        ("system.name=yes", "yes"),
-        ("system.name='a b'", "a b"),
-        ('system.name="a=b,c"', "a=b,c"),
-        ("system.name=null", None),
-        ("system.name=010", "010"),
-        ("system.name=true", True),
-        ("system.name=1e3", 1000.0),
-        ("system.name=$HOME", "$HOME"),
-    ],
-)
-def test_values_of_the_command_line(tmp_path, word, value):
-    found = compose([QUICK, word], conf_dirs=(), cwd=tmp_path).values["system"]["name"]
-    assert (found, type(found)) == (value, type(value))
+def test_values_of_the_command_line(tmp_path):
+    typed = {
+        "yes": "yes",
+        "'a b'": "a b",
+        '"a=b,c"': "a=b,c",
+        "null": None,
+        "010": "010",
+        "true": True,
+        "1e3": 1000.0,
+        "$HOME": "$HOME",
+    }
+    words = [f"launcher.env.v{number}={text}" for number, text in enumerate(typed)]
+    found = compose([QUICK, *words], conf_dirs=(), cwd=tmp_path).values["launcher"]["env"]
+    pairs = zip(typed.items(), found.values(), strict=True)
+    assert {text: value for (text, _), value in pairs} == typed
+    assert [type(value) for value in found.values()] == [type(value) for value in typed.values()]
 
 
 def test_a_packaged_option_is_never_shadowed(mine, tmp_path):
