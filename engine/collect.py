@@ -7,12 +7,12 @@ common window of all ranks; percentiles come from the histogram merged over rank
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from .canonical import Document
 from .plan import Launch, Plan
 from .rules import STOPPED
+from .spread import spread
 
 GIB = 2**30
 MIB = 2**20
@@ -76,25 +76,63 @@ def stage_metrics(result: Document) -> Metrics:
     for direction, io in sorted(result["io"].items()):
         if io["window_operations"] and length_s > 0:
             metrics |= _direction(direction, io, length_s, result["ranks"])
+    for name, latency in sorted(result.get("latency", {}).items()):
+        if latency["count"]:
+            metrics |= _latency(name, latency, sum(latency["count"]))
+    metrics |= _measures(result, length_s)
     metrics |= _costs(result)
+    metrics |= _device(result)
     metrics["verified_bytes"] = result["verify"]["bytes"]
     metrics["verify_mismatches"] = result["verify"]["mismatches"]
     return metrics
 
 
 def _direction(direction: str, io: Document, length_s: float, ranks: Document) -> Metrics:
-    latency = io["latency"]
+    operations = io["window_operations"]
     metrics: Metrics = {
         f"{direction}_gib_s": io["window_bytes"] / GIB / length_s,
-        f"{direction}_ops_per_s": io["window_operations"] / length_s,
-        f"{direction}_mean_ms": latency["sum"] / io["window_operations"] / 1e6,
+        f"{direction}_ops_per_s": operations / length_s,
     }
-    for name, fraction in PERCENTILES:
-        metrics[f"{direction}_{name}_ms"] = percentile_ns(latency, fraction) / 1e6
-    metrics[f"{direction}_max_ms"] = latency["max"] / 1e6
+    metrics |= _latency(direction, io["latency"], operations)
+    metrics[f"{direction}_mean_ms_per_gib"] = (
+        io["latency"]["sum"] / 1e6 / (io["window_bytes"] / GIB)
+    )
     worst = [value for value in ranks.get(f"{direction}_p99_ns", []) if value is not None]
     if worst:
         metrics[f"{direction}_p99_worst_rank_ms"] = max(worst) / 1e6
+    return metrics
+
+
+def _latency(name: str, latency: Document, count: int) -> Metrics:
+    metrics: Metrics = {f"{name}_mean_ms": latency["sum"] / count / 1e6}
+    for label, fraction in PERCENTILES:
+        metrics[f"{name}_{label}_ms"] = percentile_ns(latency, fraction) / 1e6
+    metrics[f"{name}_max_ms"] = latency["max"] / 1e6
+    return metrics
+
+
+def _measures(result: Document, length_s: float) -> Metrics:
+    """The benchmark's own counts: rates per second of the window, ratios in percent."""
+    measures = result.get("measures", {})
+    metrics: Metrics = {
+        f"{name}_per_s": count / length_s
+        for name, count in measures.get("rates", {}).items()
+        if length_s > 0
+    }
+    for name, ratio in measures.get("ratios", {}).items():
+        if ratio["whole"]:
+            metrics[f"{name}_pct"] = 100 * ratio["part"] / ratio["whole"]
+    return metrics
+
+
+def _device(result: Document) -> Metrics:
+    """Bytes that the block devices moved, in percent of those that the benchmark moved."""
+    metrics: Metrics = {}
+    for direction in ("read", "write"):
+        moved = result["io"].get(direction, {}).get("total_bytes", 0)
+        on_device = [entry[f"{direction}_bytes"] for entry in result.get("device", [])]
+        if moved and on_device:
+            metrics[f"device_{direction}_pct"] = 100 * sum(on_device) / moved
     return metrics
 
 
@@ -184,11 +222,4 @@ def _summaries(
 
 def _over_trials(trials: Sequence[Metrics]) -> Document:
     names = [name for name in trials[0] if all(name in trial for trial in trials)]
-    return {name: _spread([trial[name] for trial in trials]) for name in names}
-
-
-def _spread(values: Sequence[float | int]) -> Document:
-    mean = statistics.fmean(values)
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    cv_pct = None if deviation is None or mean == 0 else 100 * deviation / mean
-    return {"mean": mean, "min": min(values), "max": max(values), "cv_pct": cv_pct}
+    return {name: spread([trial[name] for trial in trials]) for name in names}

@@ -14,6 +14,10 @@ from .spec import JobSpec
 # Reasons of an outcome that somebody asked for.
 STOPPED = ("stop", "killed")
 
+# Device counters are compared from this many bytes on; below, a file system's own I/O weighs in.
+DEVICE_LEAST_BYTES = 256 * 2**20
+DEVICE_TOLERANCE = 0.02
+
 Severity = Literal["error", "warning", "info"]
 
 # Rule id -> what it demands. The ids of an edition's own rules are those of its text.
@@ -35,6 +39,7 @@ RULES: Mapping[str, str] = {
     "RES-02": "no read differed from what was written, and reads were compared",
     "RES-03": "I/O went past the page cache",
     "RES-04": "no latency is longer than the time in which its operation ran",
+    "RES-05": "the block device moved the bytes that the benchmark says it moved, within 2 %",
     "EVD-01": "every file is what was sealed, none is missing, none was added",
     "EVD-02": "the plan follows from the archived job",
     "EVD-03": "every published number follows from the archived evidence",
@@ -176,6 +181,7 @@ def judge_stage_result(name: str, measured: bool, result: Document) -> list[Find
             )
         )
     findings += _latencies(name, result)
+    findings += _device(name, measured, result)
     return findings
 
 
@@ -199,3 +205,29 @@ def _latencies(name: str, result: Document) -> list[Finding]:
         return []
     text = f"a latency of {longest_s:.3f} s in a stage of {limit_s:.3f} s"
     return [Finding(rule="RES-04", severity="error", key=name, text=text)]
+
+
+def _device(name: str, measured: bool, result: Document) -> list[Finding]:
+    """The benchmark's bytes against the device's own counters, where there are any."""
+    findings = []
+    devices = result.get("device", [])
+    for direction, io in result["io"].items() if measured and devices else ():
+        moved = io["total_bytes"]
+        on_device = sum(entry[f"{direction}_bytes"] for entry in devices)
+        if moved < DEVICE_LEAST_BYTES or abs(on_device - moved) <= DEVICE_TOLERANCE * moved:
+            continue
+        why = (
+            "a cache or another device served the rest"
+            if on_device < moved
+            else "something else used the device, or the file system adds its own"
+        )
+        findings.append(
+            Finding(
+                rule="RES-05",
+                severity="warning",
+                key=name,
+                text=f"{direction}: the benchmark moved {moved} bytes, the block device "
+                f"{on_device} ({100 * on_device / moved:.1f} %): {why}",
+            )
+        )
+    return findings

@@ -100,6 +100,7 @@ def test_metrics_of_a_stage(make_result):
             "read_gib_s": 2.0,
             "read_ops_per_s": 512.0,
             "read_mean_ms": (512 * 1 + 511 * 2 + 9) / 1024,
+            "read_mean_ms_per_gib": (512 * 1 + 511 * 2 + 9) / 4,
             "read_p50_ms": 1.0,
             "read_p95_ms": 2.0,
             "read_p99_ms": 2.0,
@@ -108,6 +109,7 @@ def test_metrics_of_a_stage(make_result):
             "write_gib_s": 1.0,
             "write_ops_per_s": 256.0,
             "write_mean_ms": (256 * 1 + 255 * 2 + 9) / 512,
+            "write_mean_ms_per_gib": (256 * 1 + 255 * 2 + 9) / 2,
             "write_p50_ms": 1.0,
             "write_p95_ms": 2.0,
             "write_p99_ms": 2.0,
@@ -120,6 +122,33 @@ def test_metrics_of_a_stage(make_result):
             "verify_mismatches": 0,
         }
     )
+
+
+def test_requests_counts_and_devices_give_metrics_of_their_own(make_result):
+    request = {
+        "unit": "ns",
+        "upper": [2_000_000],
+        "count": [4],
+        "sum": 6_000_000,
+        "min": 1,
+        "max": 2_000_000,
+    }
+    device = [{"host": "node1", "device": "nvme0n1", "read_bytes": 3 * 2**30, "write_bytes": 2**31}]
+    metrics = stage_metrics(
+        make_result(
+            latency={"request": request},
+            measures={"rates": {"tokens": 500}, "ratios": {"hit": {"part": 1, "whole": 4}}},
+            device=device,
+        )
+    )
+    assert (metrics["request_mean_ms"], metrics["request_p99_ms"]) == (1.5, 2.0)
+    assert (metrics["tokens_per_s"], metrics["hit_pct"]) == (250.0, 25.0)
+    assert (metrics["device_read_pct"], metrics["device_write_pct"]) == (75.0, 100.0)
+
+
+def test_a_ratio_of_nothing_is_no_number(make_result):
+    measures = {"ratios": {"hit": {"part": 0, "whole": 0}}}
+    assert "hit_pct" not in stage_metrics(make_result(measures=measures))
 
 
 def test_bytes_outside_the_window_do_not_count(make_result):
@@ -194,9 +223,11 @@ def test_trials_are_summed_up(plan_of, make_result):
     (summary,) = document["metrics"]
     assert (summary["stage"], summary["option"]) == ("run", None)
     assert (summary["trials"], summary["trials_planned"], summary["complete"]) == (3, 3, True)
-    assert summary["values"]["read_gib_s"] == pytest.approx(
-        {"mean": 4.0, "min": 2.0, "max": 6.0, "cv_pct": 50.0}
+    values = summary["values"]["read_gib_s"]
+    assert [values[name] for name in ("mean", "min", "max", "cv_pct")] == pytest.approx(
+        [4.0, 2.0, 6.0, 50.0]
     )
+    assert 2.0 < values["ci95_low"] < 4.0 < values["ci95_high"] < 6.0
     assert document["evidence"] == {"a": "1", "b": "2"}
     assert (document["status"], document["failure"]) == ("complete", None)
     assert (document["hosts"], document["ranks"]) == (1, 2)

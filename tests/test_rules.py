@@ -287,3 +287,31 @@ def test_a_finding_in_words_and_in_an_archive(finding, text):
 def test_errors_are_what_makes_a_result_invalid():
     findings = [Finding(rule=name, severity=name, text="") for name in ("info", "warning", "error")]
     assert [finding.rule for finding in errors(findings)] == ["error"]
+
+
+def device(read_bytes, write_bytes):
+    return [{"host": "n", "device": "sda", "read_bytes": read_bytes, "write_bytes": write_bytes}]
+
+
+@pytest.mark.parametrize(
+    ("read_bytes", "text"),
+    [
+        (2**30, "(25.0 %): a cache or another device served the rest"),
+        (6 * 2**30, "(150.0 %): something else used the device"),
+    ],
+    ids=["cached", "disturbed"],
+)
+def test_res_05_fires_where_the_device_moved_other_bytes(make_result, read_bytes, text):
+    (finding,) = judge_stage_result("r", True, make_result(device=device(read_bytes, 2 * 2**30)))
+    assert (finding.rule, finding.severity) == ("RES-05", "warning")
+    assert text in str(finding)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [device(4 * 2**30, round(2.03 * 2**30)), [], None],
+    ids=["within 2 %", "no device", "not told"],
+)
+def test_res_05_is_silent(make_result, found):
+    result = make_result() if found is None else make_result(device=found)
+    assert judge_stage_result("r", True, result) == []
