@@ -11,6 +11,7 @@ from pathlib import Path
 from .contract import Document
 from .io_core.account import Account, Checks, Flow
 from .io_core.control import Control
+from .io_core.devices import Moved
 from .io_core.histogram import Histogram, Int64s
 from .supervise import Failure, Status
 from .world import World
@@ -79,7 +80,8 @@ def usage_now() -> Usage:
 class Outcome:
     """What a stage leaves in a rank, put together while it goes on: a failed stage has less.
 
-    In the result's details `facts` are rank 0's, `sums` are added and `lists` joined over ranks.
+    `rates` are counts of the window, `ratios` a part and its whole; both are added over ranks. In
+    the result's details `facts` are rank 0's, `sums` are added and `lists` joined over ranks.
     """
 
     account: Account | None = None
@@ -87,6 +89,9 @@ class Outcome:
     plan: Plan | None = None
     core: Core | None = None
     usage: Usage | None = None
+    moved: Moved | None = None
+    rates: dict[str, int] = field(default_factory=dict)
+    ratios: dict[str, tuple[int, int]] = field(default_factory=dict)
     facts: Document = field(default_factory=dict)
     sums: dict[str, int] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
@@ -119,6 +124,9 @@ class _Record:
     core: Core | None
     usage: Usage
     peak_rss_bytes: int
+    moved: Moved | None
+    rates: dict[str, int]
+    ratios: dict[str, tuple[int, int]]
     facts: Document
     sums: dict[str, int]
     lists: dict[str, list[str]]
@@ -164,6 +172,8 @@ def gather_result(
         },
         "plan": _merge_plans([r.plan for r in records if r.plan]),
         "core": _merge_cores([r.core for r in records]),
+        "device": _devices(records, hosts),
+        "measures": _measures(records),
         "ranks": _columns(records, hosts),
         "details": _details(records),
     }
@@ -180,6 +190,9 @@ def _record(outcome: Outcome, account: Account) -> _Record:
         core=outcome.core,
         usage=outcome.usage or usage_now(),
         peak_rss_bytes=peak_rss_bytes(),
+        moved=outcome.moved,
+        rates=outcome.rates,
+        ratios=outcome.ratios,
         facts=outcome.facts,
         sums=outcome.sums,
         lists=outcome.lists,
@@ -272,6 +285,43 @@ def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
         "plan_sha256": [r.plan.sha256[:16] if r.plan else None for r in records],
         "operations": [r.read.window_operations + r.write.window_operations for r in records],
     }
+
+
+def _devices(records: Sequence[_Record], hosts: Sequence[str]) -> list[Document]:
+    """One entry a host and device. All ranks of a host see the same device: the widest counts."""
+    widest: dict[tuple[str, str], Moved] = {}
+    for record, host in zip(records, hosts, strict=True):
+        if record.moved is None:
+            continue
+        key = (host, record.moved.device)
+        seen = widest.get(key, record.moved)
+        widest[key] = Moved(
+            device=record.moved.device,
+            read_bytes=max(seen.read_bytes, record.moved.read_bytes),
+            write_bytes=max(seen.write_bytes, record.moved.write_bytes),
+        )
+    return [
+        {
+            "host": host,
+            "device": device,
+            "read_bytes": moved.read_bytes,
+            "write_bytes": moved.write_bytes,
+        }
+        for (host, device), moved in widest.items()
+    ]
+
+
+def _measures(records: Sequence[_Record]) -> Document:
+    rates: dict[str, int] = {}
+    ratios: dict[str, dict[str, int]] = {}
+    for record in records:
+        for name, count in record.rates.items():
+            rates[name] = rates.get(name, 0) + count
+        for name, (part, whole) in record.ratios.items():
+            ratio = ratios.setdefault(name, {"part": 0, "whole": 0})
+            ratio["part"] += part
+            ratio["whole"] += whole
+    return {"rates": rates, "ratios": ratios}
 
 
 def _details(records: Sequence[_Record]) -> Document:

@@ -9,6 +9,7 @@ from ..contract import Job
 from ..io_core.account import Account
 from ..io_core.blocks import run_key
 from ..io_core.control import Control
+from ..io_core.devices import moved_behind
 from ..io_core.directory import (
     claim,
     is_own,
@@ -244,10 +245,14 @@ class _Bench:
 
     @contextmanager
     def _observed(self, control: Control, account: Account) -> Iterator[None]:
-        """Reports window and processor time of what is done inside, however it ends."""
+        """Reports window, processor time and device of what is done inside, however it ends."""
         before = usage_now()
+        device = moved_behind(self._job.directory)
         try:
             yield
         finally:
+            after = moved_behind(self._job.directory)
+            if device is not None and after is not None:
+                self._outcome.moved = after.since(device)
             self._outcome.window = window_of(control, account.last_ns)
             self._outcome.usage = usage_now().since(before)
