@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,11 +130,11 @@ def uniform(words: Words, low: int, high: int) -> NDArray[np.int64]:
     return scaled.astype(np.int64) + low
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """Rows that move one entry, or several of one step, slot by slot in their order.
 
-    All have the slot's full length but the last, which has `tail_bytes`.
+    All have the slot's full length but the last, which has `tail_bytes`. Planners make an item for
+    each step of each request: a tuple costs a quarter of a frozen dataclass.
     """
 
     slots: Sequence[int] | Slots
@@ -146,6 +145,10 @@ class Item:
     kind: int
     purpose: int
     arrival_ns: int = 0
+
+
+# The columns that an item sets for all its rows, in the order of its fields after the tail.
+_ITEM_COLUMNS = ("user", "request", "step", "kind", "purpose", "arrival")
 
 
 class Rows:
@@ -173,14 +176,13 @@ class Rows:
     def take(self) -> Operations:
         """The rows of all items since the last call: at least one, and only whole requests."""
         items, self._items, self.held = self._items, [], 0
-        slots = np.concatenate([np.asarray(item.slots, dtype=np.int64) for item in items])
-        lengths = np.array([len(item.slots) for item in items])
+        places, tails, *columns = zip(*items, strict=True)
+        slots: Slots = np.concatenate([np.asarray(some, dtype=np.int64) for some in places])
+        lengths = np.fromiter(map(len, places), np.int64, len(places))
         rows = self._at(slots)
-        last = np.cumsum(lengths) - 1
-        rows["length"][last] = [item.tail_bytes for item in items]
-        for column in ("user", "request", "step", "kind", "purpose"):
-            rows[column] = np.repeat([getattr(item, column) for item in items], lengths)
-        rows["arrival"] = np.repeat([item.arrival_ns for item in items], lengths)
+        rows["length"][np.cumsum(lengths) - 1] = tails
+        for name, values in zip(_ITEM_COLUMNS, columns, strict=True):
+            rows[name] = np.repeat(np.array(values, dtype=ROW[name]), lengths)
         rows["gate"] = 1
         rows["closes"][-1] = 1
         changed = (rows["user"][1:] != rows["user"][:-1]) | (
@@ -267,6 +269,11 @@ class SlotCache:
         self._entries[key] = (found[0], self._request)
         self._entries.move_to_end(key)
         return found[0]
+
+    def peek(self, key: Hashable) -> Slots | None:
+        """The slots of an entry, whose use this does not count as; None if it is not cached."""
+        found = self._entries.get(key)
+        return None if found is None else found[0]
 
     def insert(self, key: Hashable, slots_needed: int) -> Slots | None:
         """Slots for an entry that is not cached; None if it does not fit beside the pinned ones.
