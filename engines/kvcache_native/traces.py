@@ -1,8 +1,9 @@
 """Request traces: files of gigabytes, read as streams of uniform records in the order of time.
 
-Mooncake  JSON lines: `timestamp` (ms), `input_length`, `output_length` (tokens), `hash_ids`, one for
-          each block of the prompt: equal ids are equal prefixes.
-BurstGPT  CSV with `Timestamp` (s), `Request tokens`, `Response tokens`. No request continues another.
+Mooncake  JSON lines: `timestamp` (ms), `input_length`, `output_length` (tokens), `hash_ids`, one
+          for each block of the prompt: equal ids are equal prefixes.
+BurstGPT  CSV with `Timestamp` (s), `Request tokens`, `Response tokens`. No request continues
+          another.
 ShareGPT  one JSON list of {id, conversations: [{from, value}, ...]}. It has no times.
 """
 
@@ -13,14 +14,15 @@ import hashlib
 import heapq
 import json
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from ..errors import EngineError, storage_error
+from .json_list import json_elements
 
 TraceFormat = Literal["mooncake", "burstgpt", "sharegpt"]
 
@@ -33,8 +35,6 @@ BLOCK_IDS = 2**48
 # Times are below this, a hundred years, so that they fit beside all that is added to them.
 _TIME_MAX_NS = 100 * 365 * 86400 * NS_PER_S
 _LINE_MAX_BYTES = 2**24
-_ELEMENT_MAX_CHARACTERS = 2**26
-_READ_BYTES = 2**20
 # Requests that may be held back to put them in order.
 _WINDOW_REQUESTS = 1024
 _LINES_NAMED = 10
@@ -93,7 +93,6 @@ class TraceSurvey:
     size_bytes: int
     sha256: str
     requests: int
-    conversations: int
     input_tokens: int
     output_tokens: int
     blocks: int
@@ -153,10 +152,9 @@ def survey(source: TraceSource) -> TraceSurvey:
     """Reads the whole trace once, and its bytes once more for their hash; raises EngineError."""
     findings = Findings()
     in_sample: Counter[int] = Counter()
-    requests = conversations = input_tokens = output_tokens = blocks = duration_ns = 0
+    requests = input_tokens = output_tokens = blocks = duration_ns = 0
     for request in read_trace(source, findings):
         requests += 1
-        conversations += request.turn == 0
         input_tokens += request.input_tokens
         output_tokens += request.output_tokens
         duration_ns = request.arrival_ns
@@ -171,7 +169,6 @@ def survey(source: TraceSource) -> TraceSurvey:
         size_bytes=size_bytes,
         sha256=sha256,
         requests=requests,
-        conversations=conversations,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         blocks=blocks,
@@ -232,7 +229,7 @@ def _read_mooncake(
     return _in_order(source, parsed(), findings)
 
 
-def _mooncake_line(record: Any, number: int, block_tokens: int) -> _Line:
+def _mooncake_line(record: object, number: int, block_tokens: int) -> _Line:
     """Raises ValueError saying what is wrong."""
     if not isinstance(record, dict):
         raise ValueError("is not a JSON object")
@@ -254,7 +251,7 @@ def _mooncake_line(record: Any, number: int, block_tokens: int) -> _Line:
     )
 
 
-def _tokens(record: Mapping[str, Any], name: str) -> int:
+def _tokens(record: Mapping[str, object], name: str) -> int:
     value = record.get(name)
     if type(value) is not int:
         raise ValueError(f"{name} is {value!r}, not a whole number")
@@ -263,8 +260,9 @@ def _tokens(record: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _time(value: Any, name: str, unit_ns: int) -> int:
-    if type(value) not in (int, float) or not math.isfinite(value):
+def _time(value: object, name: str, unit_ns: int) -> int:
+    # Not isinstance: true and false are no times.
+    if not (type(value) is int or type(value) is float) or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r}, not a number")
     time_ns = round(value * unit_ns)
     if not 0 <= time_ns < _TIME_MAX_NS:
@@ -395,20 +393,18 @@ def _read_sharegpt(
 ) -> Iterator[TraceRequest]:
     """A turn of each open conversation, and again; those that end make room for the next."""
     conversations = _conversations(source, broken)
-    ring = list(islice(conversations, source.conversations_open))
+    ring = deque(islice(conversations, source.conversations_open))
     requests = 0
     while ring:
-        still_open: list[_Conversation] = []
-        for conversation in ring:
-            request = _turn(conversation, findings)
-            if request is None:
-                still_open += islice(conversations, 1)
-                continue
-            arrival_ns = round(requests * NS_PER_S / source.rate_per_s) if source.rate_per_s else 0
-            yield request._replace(arrival_ns=arrival_ns)
-            requests += 1
-            still_open.append(conversation)
-        ring = still_open
+        conversation = ring.popleft()
+        request = _turn(conversation, findings)
+        if request is None:
+            ring.extendleft(islice(conversations, 1))
+            continue
+        arrival_ns = round(requests * NS_PER_S / source.rate_per_s) if source.rate_per_s else 0
+        yield request._replace(arrival_ns=arrival_ns)
+        requests += 1
+        ring.append(conversation)
 
 
 def _turn(conversation: _Conversation, findings: Findings) -> TraceRequest | None:
@@ -431,7 +427,7 @@ def _turn(conversation: _Conversation, findings: Findings) -> TraceRequest | Non
 def _conversations(source: TraceSource, broken: _Broken) -> Iterator[_Conversation]:
     """Conversations with one turn or more."""
     number = 0
-    for line, element in _elements(source.path):
+    for line, element in json_elements(source.path):
         try:
             turns = _sharegpt_turns(element)
         except ValueError as error:
@@ -442,7 +438,7 @@ def _conversations(source: TraceSource, broken: _Broken) -> Iterator[_Conversati
             number += 1
 
 
-def _sharegpt_turns(element: Any) -> list[tuple[int, int]]:
+def _sharegpt_turns(element: object) -> list[tuple[int, int]]:
     """Tokens of each question that is followed by its answer; raises ValueError."""
     messages = element.get("conversations") if isinstance(element, dict) else None
     if not isinstance(messages, list):
@@ -461,110 +457,6 @@ def _sharegpt_turns(element: Any) -> list[tuple[int, int]]:
             turns.append((question, tokens))
             question = None
     return turns
-
-
-def _elements(path: Path) -> Iterator[tuple[int, Any]]:
-    """The elements of a file that is one JSON list, each with the line on which it begins."""
-    text = _Text(path)
-    if text.peek() == "":
-        return
-    text.expect("[", "a sharegpt trace is a JSON list")
-    if text.peek() == "]":
-        text.expect("]", "")
-    else:
-        while True:
-            text.peek()
-            line = text.line
-            yield line, text.value()
-            if text.peek() != ",":
-                break
-            text.expect(",", "")
-        text.expect("]", "elements of the list are separated by commas")
-    if text.peek():
-        raise EngineError(f"{path} line {text.line}: there is more after the end of the list")
-
-
-class _Text:
-    """A text file of which only the part around the place of reading is in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._chunks = _characters(path)
-        self._buffer = ""
-        self._at = 0
-        self._decoder = json.JSONDecoder()
-        self.line = 1
-
-    def peek(self) -> str:
-        """The next character that is not space, where reading goes on; empty at the end."""
-        while True:
-            rest = len(self._buffer)
-            while self._at < rest and self._buffer[self._at] in " \t\r\n":
-                self.line += self._buffer[self._at] == "\n"
-                self._at += 1
-            if self._at < rest or not self._more():
-                return self._buffer[self._at : self._at + 1]
-
-    def expect(self, character: str, reason: str) -> None:
-        """Takes a character; raises EngineError when there is another one."""
-        found = self.peek()
-        if found != character:
-            what = repr(found) if found else "the end of the file"
-            raise EngineError(
-                f"{self._path} line {self.line}: expected {character!r}, found {what}: {reason}"
-            )
-        self._at += 1
-
-    def value(self) -> Any:
-        """Takes a JSON value; raises EngineError naming the line of an error in it."""
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._buffer, self._at)
-            except RecursionError as error:
-                raise EngineError(f"{self._path} line {self.line}: is nested too deeply") from error
-            except json.JSONDecodeError as error:
-                if self._incomplete(error) and self._more():
-                    continue
-                line = self.line + self._buffer.count("\n", self._at, error.pos)
-                raise EngineError(
-                    f"{self._path} line {line}: {error.msg}; a JSON list cannot be read on from here"
-                ) from error
-            # A number could go on in the next chunk.
-            if end < len(self._buffer) or not self._more():
-                self.line += self._buffer.count("\n", self._at, end)
-                self._at = end
-                return value
-
-    def _incomplete(self, error: json.JSONDecodeError) -> bool:
-        """Whether more characters could mend it."""
-        # The longest that is one piece for the decoder is an escape of two surrogates.
-        near_end = error.pos >= len(self._buffer) - 12
-        return near_end or error.msg.startswith("Unterminated string")
-
-    def _more(self) -> bool:
-        """Reads on and forgets what is done; False at the end of the file."""
-        if len(self._buffer) - self._at > _ELEMENT_MAX_CHARACTERS:
-            raise EngineError(
-                f"{self._path} line {self.line}: an element is longer than"
-                f" {_ELEMENT_MAX_CHARACTERS} characters"
-            )
-        # As much again as is there: an element that is long is decoded a few times, not many.
-        wanted = max(1, (len(self._buffer) - self._at) // _READ_BYTES)
-        chunks = list(islice(self._chunks, wanted))
-        self._buffer = self._buffer[self._at :] + "".join(chunks)
-        self._at = 0
-        return bool(chunks)
-
-
-def _characters(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            while text := file.read(_READ_BYTES):
-                yield text
-    except UnicodeDecodeError as error:
-        raise EngineError(f"{path} is not UTF-8 text: {error}") from error
-    except OSError as error:
-        raise storage_error(error, "read", path) from error
 
 
 _Reader = Callable[[TraceSource, _Broken, Findings], Iterator[TraceRequest]]
