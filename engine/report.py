@@ -27,7 +27,7 @@ DIRECTION_ROWS = (
 
 CSV_HEADER = (
     "run_id", "benchmark", "verdict", "stage", "option", "trials", "metric", "mean", "min", "max",
-    "cv_pct",
+    "cv_pct", "ci95_low", "ci95_high",
 )  # fmt: skip
 
 
@@ -98,6 +98,19 @@ def _write_summary(out: TextIO, summary: Document) -> None:
 
 
 def _facts(values: Document) -> Iterator[str]:
+    for name in ("request", "queue"):
+        if f"{name}_p50_ms" in values:
+            shown = ", ".join(
+                f"{q} {_mean(values, f'{name}_{q}_ms')}" for q in ("p50", "p95", "p99")
+            )
+            yield f"{name} latency, ms: {shown}"
+    for suffix, unit in (("_per_s", "/s"), ("_pct", " %")):
+        own = [name for name in values if name.endswith(suffix) and not _is_common(name)]
+        if own:
+            yield ", ".join(
+                f"{name.removesuffix(suffix).replace('_', ' ')} {_mean(values, name)}{unit}"
+                for name in own
+            )
     if "cpu_s_per_gib" in values:
         yield f"client CPU {values['cpu_s_per_gib']['mean']:.3f} s per GiB"
     if "verified_bytes" in values:
@@ -105,11 +118,23 @@ def _facts(values: Document) -> Iterator[str]:
             f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
             f"{values['verify_mismatches']['max']:.0f} mismatches"
         )
+    shares = [
+        f"{direction} {values[f'device_{direction}_pct']['mean']:.1f} %"
+        for direction in ("read", "write")
+        if f"device_{direction}_pct" in values
+    ]
+    if shares:
+        yield f"of these bytes the block device moved: {', '.join(shares)}"
     if "window_s" in values:
         yield (
             f"window {values['window_s']['mean']:.2f} s, drain {values['drain_s']['max']:.2f} s, "
             f"peak memory of a rank {values['peak_rss_max_mib']['max']:.0f} MiB"
         )
+
+
+def _is_common(name: str) -> bool:
+    """Whether a rate or share has a place of its own in every report."""
+    return name.endswith("_ops_per_s") or name.startswith("device_")
 
 
 def csv_report(reports: Sequence[Published]) -> str:
@@ -123,7 +148,7 @@ def csv_report(reports: Sequence[Published]) -> str:
             summary["option"] or "",
             str(summary["trials"]),
             name,
-            *(_cell(spread[column]) for column in ("mean", "min", "max", "cv_pct")),
+            *(_cell(spread[column]) for column in CSV_HEADER[7:]),
         )
         for published in reports
         for summary in published.result["metrics"]

@@ -47,6 +47,7 @@ archive PATH
 def normalised(text: str) -> str:
     """Numbers become #, columns shrink to one space, paths become PATH."""
     text = re.sub(r"(?m)^archive .*$", "archive PATH", text)
+    text = re.sub(r"(?m)^of these bytes the block device moved: .*\n", "", text)  # not on a tmpfs
     text = re.sub(r"(?<![\w.])[\d,]+(\.\d+)?(?= (?:s|GiB|MiB|mism)|$)", "#", text, flags=re.M)
     text = re.sub(r"(?m)(?<= )[\d,.]+(?= +#$)", "#", text)
     return re.sub(r"(?<=\S) {2,}", " ", re.sub(r"(?m)^ +", " ", text))
