@@ -52,6 +52,9 @@ _DECODE_BATCH = 32
 # Entries that a decode-only run finds: so many for each user, with so many tokens.
 _FILLED_PER_USER = 10
 _FILLED_TOKENS = 2048
+# What is loaded and what is stored, by purpose.
+_LOADED = (PREFIX, MULTI_TURN, RAG, DECODE_REREAD)
+_STORED = (PREFILL, MISS_REWRITE, DEMOTION)
 # Stream of random numbers of each user, besides those of v3_users.
 _PICKS = 7
 
@@ -171,10 +174,8 @@ class _Counters:
     hit_tokens: list[int] = field(default_factory=lambda: [0] * len(PURPOSE_NAMES))
     misses: list[int] = field(default_factory=lambda: [0] * len(PURPOSE_NAMES))
     stores: list[int] = field(default_factory=lambda: [0] * len(PURPOSE_NAMES))
-    memory_read_bytes: int = 0
-    memory_written_bytes: int = 0
-    storage_read_bytes: int = 0
-    storage_written_bytes: int = 0
+    memory_bytes: list[int] = field(default_factory=lambda: [0] * len(PURPOSE_NAMES))
+    storage_bytes: list[int] = field(default_factory=lambda: [0] * len(PURPOSE_NAMES))
 
 
 class HitRates(NamedTuple):
@@ -290,33 +291,32 @@ class _Run:
         """All counters by name."""
         counters, storage = self._counters, self._tiers.storage
         counts = {
-            name: getattr(counters, name)
-            for name in (
-                "requests",
-                "conversations",
-                "prefill_tokens",
-                "generated_tokens",
-                "memory_read_bytes",
-                "memory_written_bytes",
-                "storage_read_bytes",
-                "storage_written_bytes",
-            )
-        }
-        counts |= {
-            "evicted_entries": storage.evicted_entries,
-            "evicted_slots": storage.evicted_slots,
+            "requests": counters.requests,
+            "conversations": counters.conversations,
+            "prefill_tokens": counters.prefill_tokens,
+            "generated_tokens": counters.generated_tokens,
             "hits": sum(counters.hits),
             "misses": sum(counters.misses),
+            "evicted_entries": storage.evicted_entries,
+            "evicted_slots": storage.evicted_slots,
         }
         for qos, name in enumerate(QOS_NAMES):
             counts[f"requests_{name}"] = counters.qos_requests[qos]
-        for purpose in (PREFIX, MULTI_TURN, RAG, DECODE_REREAD):
+        for purpose in _LOADED:
             name = PURPOSE_NAMES[purpose]
             counts[f"hits_{name}"] = counters.hits[purpose]
             counts[f"hit_tokens_{name}"] = counters.hit_tokens[purpose]
             counts[f"misses_{name}"] = counters.misses[purpose]
-        for purpose in (PREFILL, MISS_REWRITE, DEMOTION):
+        for purpose in _STORED:
             counts[f"stores_{PURPOSE_NAMES[purpose]}"] = counters.stores[purpose]
+        for tier, by_purpose in (
+            ("memory", counters.memory_bytes),
+            ("storage", counters.storage_bytes),
+        ):
+            counts[f"{tier}_read_bytes"] = sum(by_purpose[purpose] for purpose in _LOADED)
+            counts[f"{tier}_written_bytes"] = sum(by_purpose[purpose] for purpose in _STORED)
+            for purpose in (*_LOADED, *_STORED):
+                counts[f"{tier}_bytes_{PURPOSE_NAMES[purpose]}"] = by_purpose[purpose]
         return counts
 
     def _find_cached(self) -> None:
@@ -447,33 +447,29 @@ class _Run:
         times = 1 + again
         counters.hits[purpose] += times
         counters.hit_tokens[purpose] += times * tokens
-        if slots is IN_MEMORY:
-            counters.memory_read_bytes += times * self._parameters.entry_bytes(tokens)
-        else:
-            counters.storage_read_bytes += times * self._parameters.entry_bytes(tokens)
-            for _ in range(times):
-                self._move(slots, tokens, LOAD, purpose)
+        for _ in range(times):
+            self._move(slots, tokens, LOAD, purpose)
         return True
 
     def _store(self, key: Hashable, tokens: int, purpose: int) -> None:
         """Stores a new entry, after what memory demotes for it."""
-        counters, size_bytes = self._counters, self._parameters.entry_bytes(tokens)
+        counters = self._counters
         placement = self._tiers.store(key, tokens)
         for demoted in placement.demoted:
             counters.stores[DEMOTION] += 1
-            counters.storage_written_bytes += self._parameters.entry_bytes(demoted.tokens)
             self._move(demoted.slots, demoted.tokens, STORE, DEMOTION)
         counters.stores[purpose] += 1
-        if placement.slots is IN_MEMORY:
-            counters.memory_written_bytes += size_bytes
-        else:
-            counters.storage_written_bytes += size_bytes
-            self._move(placement.slots, tokens, STORE, purpose)
+        self._move(placement.slots, tokens, STORE, purpose)
 
     def _move(self, slots: Slots, tokens: int, kind: int, purpose: int) -> None:
-        """Adds the rows of one step: all slots of an entry."""
+        """Adds the rows of one step: all slots of an entry; none for an entry in memory."""
+        counters = self._counters
+        if slots is IN_MEMORY:
+            counters.memory_bytes[purpose] += self._parameters.entry_bytes(tokens)
+            return
+        counters.storage_bytes[purpose] += self._parameters.entry_bytes(tokens)
         # Requests count from 0; what would not fit the column begins anew.
-        user = (self._counters.requests - 1) % 2**32
+        user = (counters.requests - 1) % 2**32
         tail_bytes = self._parameters.tail_bytes(tokens)
         self._rows.add(
             Item(slots, tail_bytes, user, 0, self._step, kind, purpose, self._arrival_ns)

@@ -1,0 +1,259 @@
+"""What planners share: numbered rows, random draws and caches, against naive models of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlps.engines.io_core.operations import LOAD, STORE
+from mlps.engines.kvcache_native.layout import Layout
+from mlps.engines.kvcache_native.planning import (
+    PURPOSE_NAMES,
+    ROW,
+    BlockCache,
+    Item,
+    Rows,
+    SlotCache,
+    plan_sha256,
+    raw_words,
+    uniform,
+    whole_blocks,
+)
+
+MIB = 2**20
+
+
+class NaiveCache:
+    """Entries as a list from the least to the most recently used."""
+
+    def __init__(self, slots):
+        self.slots = slots
+        self.entries = []
+        self.used = set()
+
+    def held(self):
+        return sum(size for _, size in self.entries)
+
+    def lookup(self, key):
+        for entry in self.entries:
+            if entry[0] == key:
+                self.entries.remove(entry)
+                self.entries.append(entry)
+                self.used.add(key)
+                return True
+        return False
+
+    def insert(self, key, size):
+        while self.held() + size > self.slots:
+            if not self.entries or self.entries[0][0] in self.used:
+                return False
+            self.entries.pop(0)
+        self.entries.append((key, size))
+        self.used.add(key)
+        return True
+
+
+requests = st.lists(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(1, 5)), max_size=4), max_size=30
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 12), requests)
+def test_a_slot_cache_does_what_a_naive_one_does(slots, requests):
+    cache, naive = SlotCache(slots, first_slot=100), NaiveCache(slots)
+    places = {}
+    for request in requests:
+        cache.begin()
+        naive.used = set()
+        for key, size in request:
+            found = cache.lookup(key)
+            assert (found is not None) == naive.lookup(key)
+            if found is not None:
+                assert found.tolist() == places[key]
+                continue
+            given_slots = cache.insert(key, size)
+            assert (given_slots is not None) == naive.insert(key, size)
+            if given_slots is not None:
+                places[key] = given_slots.tolist()
+            places = {key: places[key] for key, _ in naive.entries}
+            held = [slot for of_key in places.values() for slot in of_key]
+            assert len(held) == len(set(held)) == cache.used_slots == naive.held() <= slots
+            assert all(100 <= slot < 100 + slots for slot in held)
+            assert len(cache) == len(naive.entries)
+            assert all(key in cache for key, _ in naive.entries)
+            assert [len(of_key) for of_key in places.values()] == [s for _, s in naive.entries]
+
+
+def test_a_pinned_entry_is_not_evicted():
+    cache = SlotCache(4)
+    cache.begin()
+    cache.insert("a", 2)
+    cache.begin()
+    cache.insert("b", 2)
+    assert cache.lookup("a") is not None
+    assert cache.insert("c", 1) is None
+    cache.begin()
+    assert cache.insert("c", 1) is not None
+    assert ("a" in cache, "b" in cache) == (True, False)
+    assert (cache.evicted_entries, cache.evicted_slots) == (1, 2)
+
+
+def test_peeking_is_no_use_and_removing_frees():
+    cache = SlotCache(2)
+    cache.insert("a", 1)
+    cache.insert("b", 1)
+    cache.begin()
+    assert cache.peek("a").tolist() == [0]
+    assert cache.peek("c") is None
+    cache.insert("c", 1)
+    assert "a" not in cache
+    cache.remove("b")
+    assert cache.used_slots == 1
+
+
+def naive_blocks(blocks, keys, capacity):
+    """The hits of one request, and the blocks from the least to the most recently used after it."""
+    hits = 0
+    while hits < len(keys) and keys[hits] in blocks:
+        hits += 1
+    found, missing = keys[:hits], [key for key in keys[hits:] if key not in blocks]
+    missing = missing[: capacity - hits]
+    others = [key for key in blocks if key not in found]
+    room = capacity - hits - len(missing)
+    others = others[max(0, len(others) - room) :] if room else []
+    return hits, missing, others + found[::-1] + missing[::-1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 10),
+    st.lists(st.lists(st.integers(0, 15), max_size=8, unique=True), max_size=30),
+)
+def test_a_block_cache_does_what_a_naive_one_does(slots, requests):
+    cache = BlockCache(slots, first_slot=7)
+    blocks, places = [], {}
+    for keys in requests:
+        hits, missing, blocks = naive_blocks(blocks, keys, slots)
+        assert cache.prefix(keys) == [places[key] for key in keys[:hits]]
+        places |= dict(zip(missing, cache.admit(missing), strict=True))
+        places = {key: places[key] for key in blocks}
+        assert len(cache) == len(blocks) == len(set(places.values())) <= slots
+        assert all(key in cache for key in blocks)
+        assert all(7 <= slot < 7 + slots for slot in places.values())
+
+
+def test_a_prefix_loses_its_end_first():
+    cache = BlockCache(4)
+    cache.admit(["a", "b", "c", "d"])
+    cache.admit(["x", "y"])
+    assert len(cache.prefix(["a", "b", "c", "d"])) == 2
+    assert cache.evicted_entries == 2
+
+
+items = st.builds(
+    Item,
+    slots=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True),
+    tail_bytes=st.sampled_from([4096, 8192]),
+    user=st.integers(0, 3),
+    request=st.integers(0, 2),
+    step=st.integers(0, 5),
+    kind=st.sampled_from([LOAD, STORE]),
+    purpose=st.integers(0, 8),
+    arrival_ns=st.integers(0, 2**40),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(items, min_size=1, max_size=8), min_size=1, max_size=5))
+def test_rows_are_numbered_by_what_came_before_on_their_slot(blocks):
+    rows = Rows(slots=10, slot_bytes=8192, rank=3)
+    stores, operations = [0] * 10, [0] * 10
+    for block in blocks:
+        for item in block:
+            rows.add(item)
+        assert rows.held == sum(len(item.slots) for item in block)
+        taken = iter(rows.take())
+        assert rows.held == 0
+        for item in block:
+            for place, slot in enumerate(item.slots):
+                row = next(taken)
+                stores[slot] += item.kind == STORE
+                tail = place == len(item.slots) - 1
+                assert row["slot"] == slot
+                assert row["chunk"] == 30 + slot
+                assert row["offset"] == slot * 8192
+                assert row["length"] == (item.tail_bytes if tail else 8192)
+                assert row["version"] == stores[slot]
+                assert row["order"] == operations[slot]
+                assert (row["user"], row["request"]) == (item.user, item.request)
+                assert (row["step"], row["kind"]) == (item.step, item.kind)
+                assert (row["purpose"], row["arrival"]) == (item.purpose, item.arrival_ns)
+                assert row["gate"] == 1
+                operations[slot] += 1
+        assert next(taken, None) is None
+
+
+def test_the_last_row_of_a_request_closes_it():
+    rows = Rows(slots=4, slot_bytes=4096, rank=0)
+    for user, request, slots in ((0, 0, [0, 1]), (0, 0, [2]), (0, 1, [3]), (1, 1, [0, 1])):
+        rows.add(Item(slots, 4096, user, request, 0, STORE, 1))
+    assert rows.take()["closes"].tolist() == [0, 0, 1, 1, 0, 1]
+
+
+@given(st.integers(1, 600), st.sampled_from([4096, 4 * MIB, 24 * MIB, 2**30]))
+def test_slots_lie_where_the_layout_has_them(slots, slot_bytes):
+    layout = Layout(directory=Path("/d"), slots=slots, slot_bytes=slot_bytes)
+    numbers = np.arange(slots)
+    rows = Rows(slots=slots, slot_bytes=slot_bytes, rank=0).initial(
+        numbers, np.full(slots, slot_bytes)
+    )
+    assert rows["file"].max() < layout.segments
+    ends = rows["offset"] + rows["length"]
+    for segment in range(layout.segments):
+        assert ends[rows["file"] == segment].max() == layout.segment_bytes(segment)
+    places = set(zip(rows["file"].tolist(), rows["offset"].tolist(), strict=True))
+    assert len(places) == slots
+    assert not (rows["version"].any() or rows["gate"].any())
+    assert set(rows["kind"].tolist()) == {STORE}
+
+
+def test_uniform_reaches_both_ends_and_nothing_beyond():
+    ends = np.array([0, 2**64 - 1], dtype=np.uint64)
+    for low, high in ((0, 0), (5, 6), (-3, 4), (1, 2**32 - 1)):
+        assert uniform(ends, low, high).tolist() == [low, high]
+
+
+def test_words_continue_where_the_last_ones_ended():
+    def words(first, count):
+        return raw_words(seed=7, rank=1, stream=2, user=3, first=first, count=count).tolist()
+
+    whole = words(0, 64)
+    assert whole == words(0, 16) + words(16, 32) + words(48, 16)
+    key = np.array([8, 2 << 32 | 3], dtype=np.uint64)
+    assert whole == np.random.Philox(key=key).random_raw(64).tolist()
+
+
+def test_the_hash_is_over_the_first_operations():
+    block = np.zeros(10_000, dtype=ROW)
+    block["offset"] = np.arange(10_000)
+    expected = hashlib.sha256(block.tobytes() + block[:6384].tobytes()).hexdigest()
+    assert plan_sha256(iter([block, block, block])) == expected
+    short = hashlib.sha256(block.tobytes()).hexdigest()
+    assert plan_sha256(iter([block])) == short
+
+
+@pytest.mark.parametrize(("size", "rounded"), [(1, 4096), (4096, 4096), (4097, 8192), (0, 0)])
+def test_whole_blocks(size, rounded):
+    assert whole_blocks(size) == rounded
+
+
+def test_rows_have_no_padding_between_columns():
+    assert ROW.itemsize == 64
+    assert ROW.itemsize == sum(ROW[name].itemsize for name in ROW.names)
+    assert len(PURPOSE_NAMES) == 9
