@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .canonical import Document
 from .launch import build_argv, rank_variables
@@ -26,6 +27,7 @@ class Launch:
     time_limit_s: float
     start_limit_s: float
     silence_limit_s: float
+    delay_before_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -64,6 +66,7 @@ class Plan:
                     "when": launch.when,
                     "measured": launch.measured,
                     "ranks": launch.ranks,
+                    "delay_before_s": launch.delay_before_s,
                     "time_limit_s": launch.time_limit_s,
                     "start_limit_s": launch.start_limit_s,
                     "silence_limit_s": launch.silence_limit_s,
@@ -77,17 +80,19 @@ class Plan:
 def make_plan(spec: JobSpec, *, python: str) -> Plan:
     """The launches of a job, whose ranks run under `python` unless the cluster names its own."""
     interpreter = spec.cluster.python or python
-    launches = tuple(
-        _launch(spec, interpreter, index, stage, option, trial)
-        for index, (stage, option, trial) in enumerate(_steps(spec))
-    )
+    launches: list[Launch] = []
+    for index, step in enumerate(_steps(spec)):
+        before = launches[-1].option if launches else None
+        changes = step.option is not None and before is not None and step.option != before
+        delay_s = spec.option_delay_s if changes else 0.0
+        launches.append(_launch(spec, interpreter, index, step, delay_s))
     return Plan(
         job_sha256=spec.sha256,
         python=interpreter,
         hosts=spec.cluster.hosts,
         ranks=spec.cluster.ranks,
         variables=rank_variables(spec.launcher),
-        launches=launches,
+        launches=tuple(launches),
     )
 
 
@@ -97,7 +102,12 @@ def engine_command(spec: JobSpec, python: str, *arguments: str) -> tuple[str, ..
     return (python, "-P", "-m", f"mlps.engines.{spec.engine}", *arguments)
 
 
-Step = tuple[Stage, str | None, int | None]
+class Step(NamedTuple):
+    """A stage for one option and trial."""
+
+    stage: Stage
+    option: str | None
+    trial: int | None
 
 
 def _steps(spec: JobSpec) -> Iterator[Step]:
@@ -111,7 +121,7 @@ def _steps(spec: JobSpec) -> Iterator[Step]:
     while start < len(chosen):
         end = _run_end(chosen, start, "job")
         if end == start:
-            yield chosen[start], None, None
+            yield Step(chosen[start], None, None)
             start += 1
             continue
         for option in spec.options or (None,):
@@ -124,11 +134,11 @@ def _option_steps(stages: list[Stage], option: str | None, trials: int) -> Itera
     while start < len(stages):
         end = _run_end(stages, start, "option")
         if end == start:
-            yield stages[start], option, None
+            yield Step(stages[start], option, None)
             start += 1
             continue
         for trial in range(trials):
-            yield from ((stage, option, trial) for stage in stages[start:end])
+            yield from (Step(stage, option, trial) for stage in stages[start:end])
         start = end
 
 
@@ -140,9 +150,8 @@ def _run_end(stages: list[Stage], start: int, each: str) -> int:
     return end
 
 
-def _launch(
-    spec: JobSpec, python: str, index: int, stage: Stage, option: str | None, trial: int | None
-) -> Launch:
+def _launch(spec: JobSpec, python: str, index: int, step: Step, delay_s: float) -> Launch:
+    stage, option, trial = step
     arguments = ["--stage", stage.name]
     arguments += [] if option is None else ["--option", option]
     arguments += [] if trial is None else ["--trial", str(trial)]
@@ -161,6 +170,7 @@ def _launch(
             ranks_per_host=spec.cluster.ranks_per_host,
         ),
         ranks=spec.cluster.ranks,
+        delay_before_s=delay_s,
         time_limit_s=stage.time_limit_s,
         start_limit_s=spec.start_limit_s,
         silence_limit_s=spec.silence_limit_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from .signals import StopRequests
 from .spec import JobSpec
 from .supervise import Outcome, Site, supervise
 from .verify import Evidence, Verdict, make_result, make_verdict, overrides_text
+
+PAUSE_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +197,8 @@ def _run_stages(runner: _Runner) -> _Stages:
             if launch.name in runner.request.finished:
                 stages.add(launch.name, *_take_over(runner, launch))
                 continue
+            if blocked is None:
+                _pause(runner, launch)
             if blocked is None and runner.stops.asked:
                 blocked = f"the job was stopped by {runner.stops.first}"
             if blocked is not None and launch.when == "success":
@@ -235,6 +240,15 @@ def _run_stage(runner: _Runner, launch: Launch) -> Outcome:
         files.write(archive, name, outcome.result_line + b"\n")
     runner.display.done(_ended(launch, outcome))
     return outcome
+
+
+def _pause(runner: _Runner, launch: Launch) -> None:
+    """The pause between two options; a request to stop ends it."""
+    if launch.delay_before_s:
+        runner.display.step(f"pausing for {launch.delay_before_s:g} s before {launch.name}")
+    until = time.monotonic() + launch.delay_before_s
+    while time.monotonic() < until and not runner.stops.asked:
+        time.sleep(min(PAUSE_POLL_S, max(0.0, until - time.monotonic())))
 
 
 def _site(runner: _Runner, logs: Path) -> Site:

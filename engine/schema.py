@@ -37,10 +37,24 @@ def check(values: Document, where: Mapping[str, str]) -> list[Problem]:
     benchmark = values.get("benchmark")
     family = benchmark.get("family") if isinstance(benchmark, dict) else None
     if isinstance(benchmark, dict) and family in families():
-        schema = load_schema(f"benchmark/{family}")
+        schema = benchmark_schema(benchmark)
         problems += _problems(schema, benchmark, ("benchmark",), where)
         problems += _option_problems(schema, benchmark, where)
     return problems
+
+
+def benchmark_schema(benchmark: Document) -> Schema:
+    """The closed schema of a benchmark: its family's, joined with that of its workload."""
+    family = load_schema(f"benchmark/{benchmark['family']}")
+    workload = benchmark.get("workload")
+    if workload not in family["properties"].get("workload", {}).get("enum", ()):
+        return family
+    own = load_schema(f"benchmark/{benchmark['family']}_{workload}")
+    return {
+        **family,
+        "properties": {**family["properties"], **own["properties"]},
+        "required": [*family["required"], *own["required"]],
+    }
 
 
 @cache

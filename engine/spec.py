@@ -88,6 +88,7 @@ class JobSpec:
     engine: str
     stages: tuple[Stage, ...]
     options: tuple[str, ...]
+    option_delay_s: float
     silence_limit_s: float
     start_limit_s: float
     trials: int
@@ -152,6 +153,7 @@ def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> Job
         engine=benchmark["engine"],
         stages=stages,
         options=tuple(option["name"] for option in benchmark["options"]),
+        option_delay_s=benchmark["option_delay_s"],
         silence_limit_s=benchmark["silence_limit_s"],
         start_limit_s=benchmark["start_limit_s"],
         trials=document["trials"],

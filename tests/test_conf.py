@@ -231,8 +231,13 @@ def environment(spec):
     return {name: value for name, value in env.items() if name != "MLPS_JOB"}
 
 
+def delays(spec):
+    return [launch.delay_before_s for launch in make_plan(spec, python="python").launches]
+
+
 CLOSED = {"division.name": "closed", "division.any_workload": False}
 FAR = {"cluster.hosts": ["node1", "node2"]}
+TWO = [{"name": "a", "set": {}}, {"name": "b", "set": {}}]
 STAGE = {"name": "run", "each": "trial"}
 
 # key -> (what else is set, the changed value, where the effect shows)
@@ -253,6 +258,7 @@ EFFECTS = {
     "benchmark.options": ({}, [{"name": "a", "set": {}}], launches),
     "benchmark.options.name": ({}, [{"name": "b", "set": {}}], launches),
     "benchmark.options.set": ({}, [{"name": "a", "set": {"users": 2}}], lambda s: s.env_value),
+    "benchmark.option_delay_s": ({"benchmark.options": TWO}, 9, delays),
     "benchmark.time_limit_s": ({}, 11, limits),
     "benchmark.silence_limit_s": ({}, 11, limits),
     "benchmark.start_limit_s": ({}, 11, limits),

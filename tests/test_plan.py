@@ -121,3 +121,10 @@ def test_stages_of_one_option_and_trial_are_in_order(plan_of, each, trials):
                 if launch.option in (None, option) and launch.trial in (None, trial)
             ]
             assert own == [stage["name"] for stage in stages]
+
+
+def test_there_is_a_pause_between_options_and_nowhere_else(plan_of):
+    plan = plan_of({"benchmark.options": options(3), "benchmark.option_delay_s": 90})
+    paused = [launch.name for launch in plan.launches if launch.delay_before_s]
+    assert paused == ["03-prepare-opt1", "06-prepare-opt2"]
+    assert {launch.delay_before_s for launch in plan.launches} == {0.0, 90}
