@@ -57,12 +57,13 @@ ROW = np.dtype(
         ("request", "<u4"),
         ("slot", "<u4"),
         ("order", "<u4"),
+        ("reserved", "<u4"),
         ("step", "<u2"),
+        ("spare", "<u2"),
         ("kind", "u1"),
         ("purpose", "u1"),
         ("closes", "u1"),
         ("gate", "u1"),
-        ("reserved", "u1", (6,)),
     ]
 )
 
@@ -342,6 +343,11 @@ class BlockCache:
             found.append(slot)
         self.touch(keys[: len(found)])
         return found
+
+    def missing(self, keys: Sequence[int]) -> list[int]:
+        """Those that are not cached, in their order."""
+        entries = self._entries
+        return [key for key in keys if key not in entries]
 
     def touch(self, keys: Sequence[Hashable]) -> None:
         """Marks cached blocks as used."""
