@@ -1,0 +1,130 @@
+"""Renders the tables of keys and of rules in these pages from the schemas and from the code.
+
+    scripts/schema_tables
+
+A table stands between two comments, of which the first says what is rendered:
+
+    <!-- keys schema=job/$defs/cluster prefix=cluster values=cluster/local -->
+    <!-- end -->
+
+`schema` is a schema and the way into it, `prefix` what its keys begin with in a job, `values` the
+packaged file whose values are shown. `<!-- rules -->` stands for the rules of findings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlps.engine.options import packaged_conf
+from mlps.engine.rules import RULES
+from mlps.engine.schema import describe, load_schema
+
+PLACE = re.compile(
+    r"(?P<head><!-- (?P<kind>keys|rules)(?P<words>[^>]*?) -->\n)"
+    r"(?P<table>.*?)(?P<tail><!-- end -->)",
+    re.DOTALL,
+)
+
+# The end of a key that tells the unit of its number, and the unit in words.
+UNITS = {"_s": "seconds", "_bytes": "bytes", "_tokens": "tokens"}
+
+# Words of a schema that a reader of a table has no use for, or that are resolved already.
+LEFT_OUT = ("$ref", "pattern")
+
+# A longer value is not shown: the packaged file is the place to read it.
+SHOWN_CHARACTERS = 100
+
+Schema = Mapping[str, Any]
+
+
+def rendered(page: str) -> str:
+    """A page with every table as it must be."""
+    return PLACE.sub(lambda place: f"{place['head']}{_table(place)}{place['tail']}", page)
+
+
+def _table(place: re.Match[str]) -> str:
+    if place["kind"] == "rules":
+        rows = [(f"`{rule}`", text) for rule, text in RULES.items()]
+        return _markdown(("rule", "what it demands"), rows)
+    words = dict(word.split("=", 1) for word in place["words"].split())
+    values = _packaged_values(words["values"]) if "values" in words else None
+    prefix = f"{words['prefix']}." if words.get("prefix") else ""
+    rows = [*_rows(_schema_at(words["schema"]), prefix, values)]
+    if values is None:
+        return _markdown(("key", "value", "meaning"), [(row[0], row[1], row[3]) for row in rows])
+    return _markdown(("key", "value", f"in `{words['values']}`", "meaning"), rows)
+
+
+def _rows(
+    schema: Schema, prefix: str, values: Mapping[str, Any] | None
+) -> Iterator[tuple[str, str, str, str]]:
+    for name, part in schema["properties"].items():
+        target = {} if part is True else _resolved(part)
+        key = f"{prefix}{name}"
+        value = None if values is None else values.get(name)
+        if part is True or (target is not part and "properties" in target):
+            continue  # has a table of its own
+        if "properties" in target:
+            yield from _rows(target, f"{key}.", value or {})
+        else:
+            yield f"`{key}`", _kind(name, target), _shown(value), target.get("description", "")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return f"`{text}`" if len(text) <= SHOWN_CHARACTERS else "see the file"
+
+
+def _kind(name: str, schema: Schema) -> str:
+    """What a value must be, with its unit where the key's name ends in one."""
+    unit = next((f", {unit}" for end, unit in UNITS.items() if name.endswith(end)), "")
+    return describe({word: rule for word, rule in schema.items() if word not in LEFT_OUT}) + unit
+
+
+def _resolved(schema: Schema) -> Schema:
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    target: Schema = load_schema("job")["$defs"][reference.removeprefix("#/$defs/")]
+    return {**target, **schema}
+
+
+def _schema_at(place: str) -> Schema:
+    """`job/$defs/cluster` is the part cluster of $defs of the schema job."""
+    name, dollar, way = place.partition("/$defs/")
+    schema = load_schema(name)
+    return schema["$defs"][way] if dollar else schema
+
+
+def _packaged_values(option: str) -> Mapping[str, Any]:
+    text = (packaged_conf() / f"{option}.yaml").read_text(encoding="utf-8")
+    values: Mapping[str, Any] = yaml.safe_load(text)
+    return values
+
+
+def _markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in lines
+    )
+
+
+def main() -> None:
+    """Bring the tables of all pages up to date; say which pages have changed."""
+    for path in sorted(Path(__file__).parent.glob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        after = rendered(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"{path.name} has changed\n")
+
+
+if __name__ == "__main__":
+    main()
