@@ -75,7 +75,7 @@ def test_the_digest_of_mlps_follows_every_file(tmp_path, monkeypatch):
     assert content_sha256() == before
 
     seen = {before}
-    for path in ("mlps.conf/config.yaml", "mlps.schemas/job.json", "mlps.engine/plan.py"):
+    for path in ("mlps.conf/cluster/local.yaml", "mlps.schemas/job.json", "mlps.engine/plan.py"):
         with (tmp_path / path).open("a") as file:
             file.write(" ")
         seen.add(content_sha256())

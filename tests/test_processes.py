@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -76,6 +77,25 @@ def test_end_without_grace_kills(start):
     processes.end(process, grace_s=0)
     assert process.returncode == -signal.SIGKILL
     assert time.monotonic() - began < 2
+
+
+def test_end_leaves_the_exit_status_to_its_owner(start, monkeypatch):
+    process = start(SLEEPER)
+    process.stdout.readline()
+
+    def kill(pid):
+        os.kill(pid, signal.SIGKILL)
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+
+    def late(timeout=None):
+        raise subprocess.TimeoutExpired("x", timeout)
+
+    monkeypatch.setattr(processes, "_kill", kill)
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "wait", late)
+        processes.end(process, grace_s=0)
+    assert process.wait(5) == -signal.SIGKILL
 
 
 def test_end_of_what_has_ended_is_quick(start):

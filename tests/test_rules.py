@@ -120,6 +120,12 @@ def test_job_02_is_silent_for_an_override_to_the_official_value(make_spec):
     assert judge_job(spec, origins) == []
 
 
+def test_job_02_fires_for_a_users_file_even_where_it_sets_null(make_spec):
+    spec = make_spec(CLOSED | {"benchmark.model.kv_heads": None})
+    origins = packaged(spec) | {"benchmark.model.kv_heads": Origin(kind="user", where="mine.yaml")}
+    assert [finding.key for finding in judge_job(spec, origins)] == ["benchmark.model.kv_heads"]
+
+
 @pytest.mark.parametrize(
     "key", ["division.may_change", "division.any_workload", "division.name", "edition.workloads"]
 )

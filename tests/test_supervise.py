@@ -429,10 +429,12 @@ def test_a_stop_is_passed_on_and_waited_for(run, display):
     assert display.lines == ["stopping; once more ends it at once"]
 
 
-def test_a_stop_from_before_the_launch_is_not_for_it(run):
+def test_a_stop_from_before_the_launch_is_not_for_it(run, display):
     stops = StopRequests()
     stops(signal.SIGTERM, None)
-    assert ended(run(GOOD, stops=stops)) == ("complete", None, None)
+    script = GOOD.replace("result()", "time.sleep(0.3); result()")
+    assert ended(run(script, stops=stops)) == ("complete", None, None)
+    assert "stopping; once more ends it at once" not in display.lines
 
 
 def test_a_second_stop_ends_it_at_once(run):
