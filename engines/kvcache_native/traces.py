@@ -14,6 +14,7 @@ import hashlib
 import heapq
 import json
 import math
+from codecs import BOM_UTF8
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ _LINE_MAX_BYTES = 2**24
 # Requests that may be held back to put them in order.
 _WINDOW_REQUESTS = 1024
 _LINES_NAMED = 10
+_DECODER = json.JSONDecoder()
 # A block is common if it is in a hundredth of the first requests, and in 16 of them, or in all.
 _SAMPLE_REQUESTS = 16384
 _COMMON_SHARE = 100
@@ -139,11 +141,12 @@ def replay(
             last_ns = request.arrival_ns
             # Not before the first nanosecond: 0 stands for no time at all.
             arrival_ns = max(1, int((start_ns + last_ns) / speedup)) if speedup else 0
-            blocks = request.blocks
+            # Not _replace, which takes as long as all of the rest.
+            _, prompt, answer, conversation, turn, history, blocks = request
             if offset and blocks is not None:
                 blocks = tuple([block + offset for block in blocks])
-            yield request._replace(
-                arrival_ns=arrival_ns, conversation=request.conversation + offset, blocks=blocks
+            yield TraceRequest(
+                arrival_ns, prompt, answer, conversation + offset, turn, history, blocks
             )
         start_ns += last_ns + last_ns // max(1, requests - 1)
 
@@ -221,7 +224,7 @@ def _read_mooncake(
     def parsed() -> Iterator[_Line]:
         for number, line in _lines(source):
             try:
-                yield _mooncake_line(json.loads(line), number, source.block_tokens)
+                yield _mooncake_line(_DECODER.decode(line.decode()), number, source.block_tokens)
             # JSON and UTF-8 errors are ValueErrors; a line of brackets is a RecursionError.
             except (ValueError, RecursionError) as error:
                 broken.add(number, error)
@@ -305,8 +308,7 @@ def _burstgpt_columns(source: TraceSource, header: tuple[int, bytes] | None) -> 
 
 
 def _cells(line: bytes) -> list[str]:
-    # The byte order mark can only be at the beginning of the first line.
-    return next(csv.reader([line.decode("utf-8-sig")], skipinitialspace=True), [])
+    return next(csv.reader([line.decode()], skipinitialspace=True), [])
 
 
 def _burstgpt_line(cells: list[str], number: int, columns: list[int]) -> _Line:
@@ -335,6 +337,8 @@ def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
                 line = file.readline(_LINE_MAX_BYTES)
                 if not line:
                     return
+                if number == 1:
+                    line = line.removeprefix(BOM_UTF8)
                 if len(line) == _LINE_MAX_BYTES:
                     raise EngineError(
                         f"{path} line {number}: is longer than {_LINE_MAX_BYTES} bytes;"
@@ -359,7 +363,7 @@ def _in_order(
         nonlocal given, start_ns
         given = line
         start_ns = line.time_ns if start_ns is None else start_ns
-        return line.request._replace(arrival_ns=line.time_ns - start_ns)
+        return TraceRequest(line.time_ns - start_ns, *line.request[1:])
 
     for line in lines:
         findings.out_of_order += line.time_ns < latest_ns
