@@ -19,6 +19,7 @@ from mlps.engines.kvcache_native.planning import (
     Item,
     Rows,
     SlotCache,
+    of_shard,
     plan_sha256,
     raw_words,
     uniform,
@@ -246,6 +247,16 @@ def test_the_hash_is_over_the_first_operations():
     assert plan_sha256(iter([block, block, block])) == expected
     short = hashlib.sha256(block.tobytes()).hexdigest()
     assert plan_sha256(iter([block])) == short
+
+
+def test_shards_have_the_rows_of_their_users_in_the_plans_order():
+    block = np.zeros(12, dtype=ROW)
+    block["user"] = [0, 0, 1, 2, 2, 3, 4, 4, 4, 6, 6, 8]
+    block["offset"] = np.arange(12)
+    odd = list(of_shard(iter([block, block[:2]]), 1, 2))
+    assert [rows["offset"].tolist() for rows in odd] == [[2, 5]]
+    even = list(of_shard(iter([block, block[:2]]), 0, 2))
+    assert [rows["offset"].tolist() for rows in even] == [[0, 1, 3, 4, 6, 7, 8, 9, 10, 11], [0, 1]]
 
 
 @pytest.mark.parametrize(("size", "rounded"), [(1, 4096), (4096, 4096), (4097, 8192), (0, 0)])
