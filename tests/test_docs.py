@@ -595,6 +595,13 @@ def test_keys_of_a_result_are_those_of_its_schema(engines_page):
     assert optional == set(schema["properties"]) - required
 
 
+@pytest.mark.parametrize("name", ["window", "core"])
+def test_parts_of_a_result_are_those_of_its_schema(engines_page, name):
+    part = load_schema("stage_result")["properties"][name]
+    (row,) = [row for _, rows in tables(engines_page) for row in rows if row[0] == f"`{name}`"]
+    assert set(part["required"]) <= set(spans(row[1])) <= set(part["properties"])
+
+
 # ---------------------------------------------------------------- paths and scripts
 
 
