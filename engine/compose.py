@@ -6,6 +6,7 @@ The only module that knows Hydra and OmegaConf.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,14 @@ from .errors import ConfigError, Problem
 from .options import GROUPS, find_options, packaged_conf, shadowed
 
 PATH_KEYS = ("data_dir", "results_dir")
+
+
+def _product(*factors: float) -> float:
+    return math.prod(factors)
+
+
+# The one resolver: a size may follow from another value. It reads nothing of the machine.
+OmegaConf.register_new_resolver("mlps.mul", _product, replace=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,3 +258,9 @@ def test_keys_are_forced_so_that_the_schema_judges_them_and_groups_are_not():
     assert sweep_form([QUICK, "seed=1,2", "++trials=2", "~system", "hydra.job.num=1"]) == [
         QUICK, "++seed=1,2", "++trials=2", "~system", "hydra.job.num=1",
     ]  # fmt: skip
+
+
+def test_a_size_can_be_a_product_of_other_values(tmp_path):
+    words = ["benchmark=kvcache/quick", "seed=${mlps.mul:${benchmark.users},${benchmark.trials},3}"]
+    found = compose([*words, "benchmark.users=5"], conf_dirs=(), cwd=tmp_path)
+    assert found.values["seed"] == 15
