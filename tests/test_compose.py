@@ -261,6 +261,6 @@ def test_keys_are_forced_so_that_the_schema_judges_them_and_groups_are_not():
 
 
 def test_a_size_can_be_a_product_of_other_values(tmp_path):
-    words = ["benchmark=kvcache/quick", "seed=${mlps.mul:${benchmark.users},${benchmark.trials},3}"]
-    found = compose([*words, "benchmark.users=5"], conf_dirs=(), cwd=tmp_path)
-    assert found.values["seed"] == 15
+    product = 'seed="${mlps.mul:${benchmark.users},${benchmark.trials},3}"'
+    words = ["benchmark=kvcache/quick", "benchmark.users=5", product]
+    assert compose(words, conf_dirs=(), cwd=tmp_path).values["seed"] == 15
