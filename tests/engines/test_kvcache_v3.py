@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections import Counter, defaultdict
 from itertools import islice, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def likely(successes, trials, probability):
 @pytest.fixture(scope="module")
 def many_users():
     users = Users(seed=42, rank=0, count=1)
-    return [users.user(number) for number in range(100_000)]
+    return [users.user(number) for number in range(40_000)]
 
 
 def test_types_and_qos_classes_have_their_shares(many_users):
@@ -266,6 +267,15 @@ def test_no_clock_is_read(monkeypatch):
     first(plan(rag=True, cpu_cache_gib=mib(8)).rows(), 5000)
 
 
+class Row(NamedTuple):
+    """What a row's gate goes by."""
+
+    slot: int
+    kind: int
+    version: int
+    order: int
+
+
 class Storage:
     """Reference executor: the slots, and the rules of requests, steps and gates.
 
@@ -276,7 +286,10 @@ class Storage:
     def __init__(self, rows, seed, in_flight):
         self.random = random.Random(seed)
         self.in_flight = in_flight
-        self.coming = [[list(step) for step in steps_of(request)] for request in requests_of(rows)]
+        self.coming = [
+            [[Row(*row) for row in step[list(Row._fields)].tolist()] for step in steps_of(request)]
+            for request in requests_of(rows)
+        ]
         self.coming.reverse()
         self.active = []
         self.started = []
@@ -304,15 +317,15 @@ class Storage:
                 self.start(*self.random.choice(ready))
 
     def may_start(self, row):
-        slot = int(row["slot"])
-        if row["kind"] == LOAD:
-            return self.version[slot] == row["version"]
-        return self.completed[slot] == row["order"]
+        slot = row.slot
+        if row.kind == LOAD:
+            return self.version[slot] == row.version
+        return self.completed[slot] == row.order
 
     def start(self, request, row):
         request["steps"][-1] = [other for other in request["steps"][-1] if other is not row]
-        slot = int(row["slot"])
-        if row["kind"] == LOAD:
+        slot = row.slot
+        if row.kind == LOAD:
             assert slot not in self.storing
             self.loading[slot] += 1
         else:
@@ -322,13 +335,13 @@ class Storage:
 
     def complete(self, index):
         request, row = self.started.pop(index)
-        slot = int(row["slot"])
-        if row["kind"] == LOAD:
-            assert self.version[slot] == row["version"]
+        slot = row.slot
+        if row.kind == LOAD:
+            assert self.version[slot] == row.version
             self.loading[slot] -= 1
         else:
             self.version[slot] += 1
-            assert self.version[slot] == row["version"]
+            assert self.version[slot] == row.version
             self.storing.remove(slot)
         self.completed[slot] += 1
         self.rows_done += 1
@@ -524,6 +537,14 @@ def test_with_10000_tokens_or_more_nothing_is_decoded(thirty):
         assert rows["purpose"][-1] == PREFILL
 
 
+def test_that_begins_with_10000_tokens(monkeypatch):
+    made = drawn(1)[0]
+    for limit, decoded in ((made.context_tokens, False), (made.context_tokens + 1, True)):
+        monkeypatch.setattr(v3, "_PREFILL_ONLY_TOKENS", limit)
+        request = requests_of(next(plan().rows()))[0]
+        assert (DECODE_REREAD in request["purpose"]) == decoded
+
+
 def test_a_prompt_shortens_what_is_stored(thirty):
     for made, rows in thirty:
         stored = rows["length"][rows["purpose"] == PREFILL].sum()
@@ -569,15 +590,26 @@ def test_a_conversation_ends_at_its_cap(monkeypatch, turns_of):
     assert max(turns_of(users=4)) == 2
 
 
-def test_the_least_recently_continued_conversation_is_dropped(monkeypatch, turns_of):
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_the_least_recently_continued_conversation_is_dropped(monkeypatch, turns_of, limit):
     assert v3._LIVE_CONVERSATIONS_MAX == 1000
-    assert max(turns_of(users=2)) > 1
-    monkeypatch.setattr(v3, "_LIVE_CONVERSATIONS_MAX", 1)
-    made = drawn(100, users=2)
-    for number, turns in enumerate(turns_of(users=2)[:100]):
-        # With one live conversation only a user that comes twice in a row goes on.
-        alone = number > 0 and made[number - 1].user == made[number].user
-        assert turns == 0 or (alone and made[number].continues)
+    monkeypatch.setattr(v3, "_LIVE_CONVERSATIONS_MAX", limit)
+    found = turns_of(users=4)
+    live = []  # [user, turns so far, whether it is the user's last] by when it was continued
+    expected = []
+    for made in drawn(len(found), users=4):
+        last = next((one for one in live if one[0] == made.user and one[2]), None)
+        if last is not None and made.continues:
+            live.remove(last)
+        else:
+            if last is not None:
+                last[2] = False
+            last = [made.user, 0, True]
+        live = [*live, last][-limit:]
+        expected.append(last[1])
+        last[1] += 1
+    assert found == expected
+    assert max(found) > 0
 
 
 def test_prefill_only_never_decodes():
