@@ -78,8 +78,9 @@ DEVIATIONS = (
     " dropped is not continued.",
     "With RAG, the documents are in the cache before the start; upstream stores them while the run"
     " goes on. The request that RAG adds reads its entry and looks up no system prompt.",
-    "A decode-only run reads entries that its preparation has stored; a request with 10000 tokens"
-    " or more reads nothing there.",
+    "The tier in memory is only counted: its reads and writes take no time and no memory.",
+    "Storage holds capacity_gib, not 95 % of what is free, and always makes room for an entry;"
+    " upstream gives up after some number of evictions and then writes beyond its limit.",
     "Simulated generation time is left out: the generation mode is none.",
 )
 
