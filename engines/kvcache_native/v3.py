@@ -121,10 +121,12 @@ class V3Parameters:
 
     @property
     def largest_tokens(self) -> int:
-        """Tokens of the largest entry that a request may store."""
+        """Tokens of the largest entry that is ever cached."""
+        if self.decode_only:
+            return _FILLED_TOKENS
         # A request that RAG adds may store all chunks that it has retrieved.
-        largest = max(self.context_tokens_max, Documents.RETRIEVED_TOKENS_MAX if self.rag else 0)
-        return max(largest, _FILLED_TOKENS if self.decode_only else 0)
+        retrieved = Documents.RETRIEVED_TOKENS_MAX if self.rag else 0
+        return max(min(self.context_tokens_max, LARGEST_CONTEXT_TOKENS), retrieved)
 
     def entry_bytes(self, tokens: int) -> int:
         """Bytes that the rank keeps of so many tokens."""
