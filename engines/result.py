@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from .contract import Document
-from .io_core.account import Account, Checks, Flow
+from .io_core.account import TIMELINE_BINS, Account, Checks, Flow
 from .io_core.control import Control
 from .io_core.devices import Moved
+from .io_core.executor import Refusal
 from .io_core.histogram import Histogram, Int64s
 from .supervise import Failure, Status
 from .world import World
@@ -46,6 +48,10 @@ class Core:
     direct_refused: str | None
     alignment_bytes: int
     durability: str
+    io_size_bytes: int
+    depth: int
+    rings: int
+    refused: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +104,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Extent:
+    """A histogram without its buckets."""
+
+    total_ns: int
+    min_ns: int | None
+    max_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Counters:
     """A flow without its histogram's buckets."""
 
@@ -105,9 +120,7 @@ class _Counters:
     window_operations: int
     total_bytes: int
     total_operations: int
-    latency_sum_ns: int
-    latency_min_ns: int | None
-    latency_max_ns: int | None
+    latency: _Extent
     latency_p99_ns: int | None
 
 
@@ -117,6 +130,9 @@ class _Record:
 
     read: _Counters
     write: _Counters
+    latency: dict[str, _Extent]
+    backlog_max: int
+    overloaded: bool
     checks: Checks
     any_io: bool
     window: Window | None
@@ -152,20 +168,32 @@ def gather_result(
     records = world.gather(_record(outcome, account))
     read_counts = world.sum_counts(account.read.latency.counts)
     write_counts = world.sum_counts(account.write.latency.counts)
+    latency_counts = {
+        name: world.sum_counts(histogram.counts) for name, histogram in _latencies(account).items()
+    }
+    timelines = [world.sum_counts(flow.timeline) for flow in (account.read, account.write)]
     if world.rank != 0:
         return {}
     reads, writes = [r.read for r in records], [r.write for r in records]
     any_io = any(record.any_io for record in records)
+    window = _merge_windows([r.window for r in records if r.window])
     return {
         "status": status,
         "errors": [
             {"rank": failure.rank, "host": failure.host, "message": failure.message}
             for failure in failures
         ],
-        "window": _merge_windows([r.window for r in records if r.window]),
+        "window": window,
         "io": {"read": _flow(reads, read_counts), "write": _flow(writes, write_counts)}
         if any_io
         else {},
+        "latency": {
+            name: _merged([r.latency[name] for r in records], counts).export("ns")
+            for name, counts in latency_counts.items()
+        }
+        if any_io
+        else {},
+        "timeline": _timeline(timelines, window["length_s"]) if any_io and window else None,
         "verify": {
             name: sum(getattr(record.checks, name) for record in records)
             for name in (checked.name for checked in fields(Checks))
@@ -183,6 +211,9 @@ def _record(outcome: Outcome, account: Account) -> _Record:
     return _Record(
         read=_counters(account.read),
         write=_counters(account.write),
+        latency={name: _extent(histogram) for name, histogram in _latencies(account).items()},
+        backlog_max=account.requests.backlog_max,
+        overloaded=account.requests.overloaded,
         checks=account.checks,
         any_io=account.read.total_operations + account.write.total_operations > 0,
         window=outcome.window,
@@ -205,20 +236,43 @@ def _counters(flow: Flow) -> _Counters:
         window_operations=flow.window_operations,
         total_bytes=flow.total_bytes,
         total_operations=flow.total_operations,
-        latency_sum_ns=flow.latency.total,
-        latency_min_ns=flow.latency.minimum,
-        latency_max_ns=flow.latency.maximum,
+        latency=_extent(flow.latency),
         latency_p99_ns=flow.latency.percentile(0.99),
     )
 
 
+def _latencies(account: Account) -> dict[str, Histogram]:
+    """Those of whole requests, by the names of the result."""
+    requests = account.requests
+    return {"request": requests.total, "queue": requests.queue, "service": requests.service}
+
+
+def _extent(histogram: Histogram) -> _Extent:
+    return _Extent(total_ns=histogram.total, min_ns=histogram.minimum, max_ns=histogram.maximum)
+
+
+def _merged(ranks: Sequence[_Extent], counts: Int64s) -> Histogram:
+    histogram = Histogram()
+    histogram.counts = counts
+    histogram.total = sum(rank.total_ns for rank in ranks)
+    histogram.minimum = min(
+        (rank.min_ns for rank in ranks if rank.min_ns is not None), default=None
+    )
+    histogram.maximum = max(
+        (rank.max_ns for rank in ranks if rank.max_ns is not None), default=None
+    )
+    return histogram
+
+
+def _timeline(flows: Sequence[Int64s], length_s: float) -> Document:
+    """Bytes of all ranks in each second of the window, the last one perhaps cut."""
+    bins = min(math.ceil(length_s), TIMELINE_BINS)
+    read, write = (flow[:bins].tolist() for flow in flows)
+    return {"bin_s": 1, "read_bytes": read, "write_bytes": write}
+
+
 def _flow(ranks: Sequence[_Counters], counts: Int64s) -> Document:
-    latency = Histogram()
-    latency.counts = counts
-    latency.total = sum(rank.latency_sum_ns for rank in ranks)
-    lows = [rank.latency_min_ns for rank in ranks if rank.latency_min_ns is not None]
-    highs = [rank.latency_max_ns for rank in ranks if rank.latency_max_ns is not None]
-    latency.minimum, latency.maximum = min(lows, default=None), max(highs, default=None)
+    latency = _merged([rank.latency for rank in ranks], counts)
     return {
         "window_bytes": sum(rank.window_bytes for rank in ranks),
         "window_operations": sum(rank.window_operations for rank in ranks),
@@ -264,6 +318,14 @@ def _merge_cores(cores: Sequence[Core | None]) -> Document | None:
         "direct_refused": refused[0] if refused else None,
         "alignment_bytes": max(core.alignment_bytes for _, core in known),
         "durability": first.durability,
+        "io_size_bytes": first.io_size_bytes,
+        "depth": first.depth,
+        "rings": first.rings,
+        # Ranks that were refused the same for the same reason say so once.
+        "refused": [
+            {"core": refusal.core, "reason": refusal.reason}
+            for refusal in dict.fromkeys(r for _, core in known for r in core.refused)
+        ],
     }
 
 
@@ -277,7 +339,7 @@ def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
         "read_p99_ns": [r.read.latency_p99_ns for r in records],
         "write_p99_ns": [r.write.latency_p99_ns for r in records],
         "max_latency_ns": [
-            max(r.read.latency_max_ns or 0, r.write.latency_max_ns or 0) or None for r in records
+            max(r.read.latency.max_ns or 0, r.write.latency.max_ns or 0) or None for r in records
         ],
         "cpu_user_s": [round(r.usage.user_s, 6) for r in records],
         "cpu_system_s": [round(r.usage.system_s, 6) for r in records],
@@ -326,6 +388,9 @@ def _measures(records: Sequence[_Record]) -> Document:
 
 def _details(records: Sequence[_Record]) -> Document:
     details = dict(records[0].facts)
+    if any(record.backlog_max for record in records):  # requests that arrive by themselves
+        details["backlog_max"] = max(record.backlog_max for record in records)
+        details["overloaded"] = any(record.overloaded for record in records)
     for record in records:
         for name, count in record.sums.items():
             details[name] = details.get(name, 0) + count

@@ -5,8 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from .histogram import Histogram
+import numpy as np
+
+from .histogram import Histogram, Int64s
 from .operations import PURPOSES
+
+# Seconds of the window that have a bin each: a day.
+TIMELINE_BINS = 86400
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,6 +23,18 @@ class Flow:
     total_bytes: int = 0
     total_operations: int = 0
     latency: Histogram = field(default_factory=Histogram)
+    # Bytes that completed in each second of the window.
+    timeline: Int64s = field(default_factory=lambda: np.zeros(TIMELINE_BINS, dtype=np.int64))
+
+    def merge(self, other: Flow) -> None:
+        """Adds all that another flow holds."""
+        self.window_bytes += other.window_bytes
+        self.window_operations += other.window_operations
+        self.total_bytes += other.total_bytes
+        self.total_operations += other.total_operations
+        self.latency.merge(other.latency)
+        filled = np.flatnonzero(other.timeline)
+        self.timeline[filled] += other.timeline[filled]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,6 +46,39 @@ class Checks:
     bytes: int = 0
     mismatches: int = 0
 
+    def merge(self, other: Checks) -> None:
+        """Adds all that others have checked."""
+        self.operations += other.operations
+        self.blocks += other.blocks
+        self.bytes += other.bytes
+        self.mismatches += other.mismatches
+
+
+@dataclass(slots=True, kw_only=True)
+class Requests:
+    """Whole requests that completed inside the window.
+
+    `total` runs from the intended arrival in an open loop, else from the first I/O; `queue` and
+    `service` are its parts before and after the first I/O, in an open loop only.
+    """
+
+    completed: int = 0
+    total: Histogram = field(default_factory=Histogram)
+    queue: Histogram = field(default_factory=Histogram)
+    service: Histogram = field(default_factory=Histogram)
+    # Most requests that had arrived and not started; `overloaded` when that ended the run.
+    backlog_max: int = 0
+    overloaded: bool = False
+
+    def merge(self, other: Requests) -> None:
+        """Adds all requests of others; backlogs of shards at different times do not add up."""
+        self.completed += other.completed
+        self.total.merge(other.total)
+        self.queue.merge(other.queue)
+        self.service.merge(other.service)
+        self.backlog_max = max(self.backlog_max, other.backlog_max)
+        self.overloaded |= other.overloaded
+
 
 @dataclass(slots=True)
 class Tally:
@@ -38,8 +88,14 @@ class Tally:
     window_bytes: list[int] = field(default_factory=lambda: [0, 0])
     operations: list[int] = field(default_factory=lambda: [0, 0])
     bytes: list[int] = field(default_factory=lambda: [0, 0])
+    timeline: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
     purposes: list[int] = field(default_factory=lambda: [0] * PURPOSES)
     requests: int = 0
+    requests_ns: list[int] = field(default_factory=list)
+    queue_ns: list[int] = field(default_factory=list)
+    service_ns: list[int] = field(default_factory=list)
+    backlog_max: int = 0
+    overloaded: bool = False
     last_ns: int = 0
     checks: Checks = field(default_factory=Checks)
 
@@ -51,12 +107,31 @@ class Account:
         self.read = Flow()
         self.write = Flow()
         self.checks = Checks()
-        # Operations by purpose and whole requests, both completed inside the window.
+        self.requests = Requests()
+        # Operations by purpose, completed inside the window.
         self.window_purposes = [0] * PURPOSES
-        self.window_requests = 0
         # Monotonic clock of the last completion; 0 when there was none.
         self.last_ns = 0
+        # Time that shards had room for operations and the planner had none ready.
+        self.starved_ns = 0
         self._lock = threading.Lock()
+
+    @property
+    def window_requests(self) -> int:
+        """Whole requests completed inside the window."""
+        return self.requests.completed
+
+    def merge(self, other: Account) -> None:
+        """Adds all that another account holds."""
+        with self._lock:
+            self.read.merge(other.read)
+            self.write.merge(other.write)
+            self.checks.merge(other.checks)
+            self.requests.merge(other.requests)
+            for purpose, count in enumerate(other.window_purposes):
+                self.window_purposes[purpose] += count
+            self.last_ns = max(self.last_ns, other.last_ns)
+            self.starved_ns += other.starved_ns
 
     def add(self, tally: Tally) -> None:
         """Adds a shard's tally."""
@@ -67,11 +142,20 @@ class Account:
                 flow.total_bytes += tally.bytes[index]
                 flow.total_operations += tally.operations[index]
                 flow.latency.record(tally.latencies_ns[index])
+                for second, moved in tally.timeline[index].items():
+                    if second < TIMELINE_BINS:
+                        flow.timeline[second] += moved
             for purpose, count in enumerate(tally.purposes):
                 self.window_purposes[purpose] += count
-            self.window_requests += tally.requests
+            self._add_requests(tally)
             self.last_ns = max(self.last_ns, tally.last_ns)
-            self.checks.operations += tally.checks.operations
-            self.checks.blocks += tally.checks.blocks
-            self.checks.bytes += tally.checks.bytes
-            self.checks.mismatches += tally.checks.mismatches
+            self.checks.merge(tally.checks)
+
+    def _add_requests(self, tally: Tally) -> None:
+        requests = self.requests
+        requests.completed += tally.requests
+        requests.total.record(tally.requests_ns)
+        requests.queue.record(tally.queue_ns)
+        requests.service.record(tally.service_ns)
+        requests.backlog_max = max(requests.backlog_max, tally.backlog_max)
+        requests.overloaded |= tally.overloaded

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 
 _NEVER_NS = 2**63 - 1
+
+
+class Clocks(ctypes.Structure):
+    """The window in memory that C reads while Python moves it; `struct clocks` in _core.h."""
+
+    _fields_ = (
+        ("start_ns", ctypes.c_int64),
+        ("window_ns", ctypes.c_int64),
+        ("end_ns", ctypes.c_int64),
+    )
 
 
 class Control:
@@ -17,25 +28,20 @@ class Control:
     __slots__ = (
         "_duration_ns",
         "_ramp_ns",
+        "clocks",
         "done",
-        "end_ns",
         "failure",
         "read_bytes",
-        "start_ns",
         "start_unix_s",
         "stopped",
-        "window_ns",
         "written_bytes",
     )
 
     def __init__(self, *, ramp_s: float = 0.0, duration_s: float | None = None) -> None:
         self._ramp_ns = round(ramp_s * 1e9)
         self._duration_ns = None if duration_s is None else round(duration_s * 1e9)
-        self.start_ns = 0
+        self.clocks = Clocks(end_ns=_NEVER_NS)
         self.start_unix_s = 0.0
-        # The window is [window_ns, end_ns) on the monotonic clock; no I/O is issued after it.
-        self.window_ns = 0
-        self.end_ns = _NEVER_NS
         self.stopped = False
         self.failure: str | None = None
         self.done = 0
@@ -44,20 +50,21 @@ class Control:
 
     def start(self) -> None:
         """Starts the clock; called in all ranks at the same moment."""
-        self.start_ns = time.monotonic_ns()
+        clocks = self.clocks
+        clocks.start_ns = time.monotonic_ns()
         self.start_unix_s = time.time()
-        self.window_ns = self.start_ns + self._ramp_ns
+        clocks.window_ns = clocks.start_ns + self._ramp_ns
         if self._duration_ns is not None:
-            self.end_ns = self.window_ns + self._duration_ns
+            clocks.end_ns = clocks.window_ns + self._duration_ns
 
     def stop(self) -> None:
         """Ends the window now: nothing more is issued, what is in flight is the drain."""
         self.stopped = True
-        self.end_ns = min(self.end_ns, time.monotonic_ns())
+        self.finish()
 
     def finish(self) -> None:
         """Ends a window without a set length: all work is done."""
-        self.end_ns = min(self.end_ns, time.monotonic_ns())
+        self.clocks.end_ns = min(self.clocks.end_ns, time.monotonic_ns())
 
     def fail(self, message: str) -> None:
         """Keeps the first failure and stops."""
@@ -69,6 +76,21 @@ class Control:
         """Makes a place for the live counts of each shard."""
         self.read_bytes = [0] * count
         self.written_bytes = [0] * count
+
+    @property
+    def start_ns(self) -> int:
+        """The start on the monotonic clock."""
+        return int(self.clocks.start_ns)
+
+    @property
+    def window_ns(self) -> int:
+        """The window is [window_ns, end_ns) on the monotonic clock."""
+        return int(self.clocks.window_ns)
+
+    @property
+    def end_ns(self) -> int:
+        """No I/O is issued from here on."""
+        return int(self.clocks.end_ns)
 
     @property
     def elapsed_s(self) -> float:

@@ -35,6 +35,8 @@ class OpenFiles:
     direct: bool
     direct_refused: str | None
     alignment_bytes: int
+    # What further files beside these are to be opened with.
+    open_flags: int = 0
 
     def close(self) -> None:
         """Closes all."""
@@ -57,15 +59,16 @@ def open_files(paths: Sequence[Path], *, direct: bool, dsync: bool = False) -> O
     opened through the cache and the reason is kept.
     """
     _allow_open_files(len(paths))
-    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_DSYNC if dsync else 0)
     alignment, refused = _probe(paths[0]) if direct and paths else (1, None)
     direct = direct and refused is None
+    extra = (os.O_DIRECT if direct else 0) | (os.O_DSYNC if dsync else 0)
     return OpenFiles(
         paths=tuple(paths),
-        descriptors=_open_all(paths, flags | (os.O_DIRECT if direct else 0)),
+        descriptors=_open_all(paths, os.O_RDWR | os.O_CLOEXEC | extra),
         direct=direct,
         direct_refused=refused,
         alignment_bytes=alignment,
+        open_flags=extra,
     )
 
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 # Values below 2^11 have a bucket each; every octave above has 2^10, so a bucket's highest value
 # lies less than 1/1024 above each value that it holds.
-_EXACT_BITS = 11
-_PER_OCTAVE = 1 << (_EXACT_BITS - 1)
+EXACT_BITS = 11
+_PER_OCTAVE = 1 << (EXACT_BITS - 1)
 _VALUE_BITS = 63
-BUCKETS = 2 * _PER_OCTAVE + (_VALUE_BITS - _EXACT_BITS) * _PER_OCTAVE
+BUCKETS = 2 * _PER_OCTAVE + (_VALUE_BITS - EXACT_BITS) * _PER_OCTAVE
 
 Int64s = NDArray[np.int64]
 
@@ -88,7 +88,7 @@ def bucket_index(values: Int64s) -> Int64s:
     _, exponent = np.frexp(values.astype(np.float64))
     # Above 2^53 the conversion may round up to the next octave: the value is then in the last
     # bucket of its own, which has the same index seen from there.
-    shift = np.maximum(exponent.astype(np.int64) - _EXACT_BITS, 0)
+    shift = np.maximum(exponent.astype(np.int64) - EXACT_BITS, 0)
     index: Int64s = shift * _PER_OCTAVE + (values >> shift)
     return index
 

@@ -1,29 +1,43 @@
-"""Executor of Python threads: one for each shard, preadv and pwritev on page-aligned memory."""
+"""Executor of Python threads: one for each shard, preadv and pwritev on page-aligned memory.
+
+A shard works its rows off one by one in the plan's order, so steps need no care, and gates wait
+for other shards only.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import repeat
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import EngineError, storage_error
+from ..errors import EngineError
 from .account import Account, Tally
 from .blocks import BLOCK_BYTES, Stamper, Words, aligned_buffer, as_blocks, fill_pool
 from .control import Control
-from .executor import Settings, Verify
+from .executor import SAMPLE_EVERY, Refusal, Settings
+from .failures import Place, chunk_path, failed_call, short_transfer, wrong_data
 from .files import OpenFiles
 from .operations import LOAD, STORE, Operations, Stream
 
-# Of sampled reads, one in this number is verified.
-SAMPLE_EVERY = 100
 # A thread whose I/O has completed takes its time stamp only once it holds the interpreter lock.
 # The default of 5 ms would let one busy thread add that much to another's latency.
 _SWITCH_S = 0.0005
+# How soon a thread that waits for an arrival or a gate sees that the run has ended.
+_NAP_S = 0.02
+
+# A row as `tolist` gives it, in the order of OPERATION.
+_Row = tuple[
+    int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, int
+]  # fmt: skip
 
 
 class ThreadExecutor:
@@ -31,20 +45,29 @@ class ThreadExecutor:
 
     name = "python_threads"
 
-    def __init__(self, files: OpenFiles, settings: Settings) -> None:
+    def __init__(
+        self, files: OpenFiles, settings: Settings, refused: Sequence[Refusal] = ()
+    ) -> None:
+        self.shards = min(settings.depth, settings.requests_in_flight or settings.depth)
+        self.refused = tuple(refused)
         pool = fill_pool(settings.pool_seed, settings.largest_bytes)
         # All buffers in one piece: only a large one gets huge pages.
-        arena = memoryview(aligned_buffer(2 * settings.shards * settings.largest_bytes))
-        self._shards = [_Shard(n, files, settings, arena, pool) for n in range(settings.shards)]
+        arena = memoryview(aligned_buffer(2 * self.shards * settings.largest_bytes))
+        self._gates = _Gates(settings.gate_slots)
+        stores = threading.Semaphore(settings.store_cap) if settings.store_cap else nullcontext()
+        self._workers = [
+            _Shard(n, files, settings, arena, pool, self._gates, stores) for n in range(self.shards)
+        ]
 
     def execute(self, streams: Sequence[Stream], control: Control, account: Account) -> None:
         """Works off one stream for each shard; see `Executor`."""
         control.shards(len(streams))
+        self._gates.reset()
         threads = [
             threading.Thread(
                 target=shard.work, args=(stream, control, account), name=f"shard-{n}", daemon=True
             )
-            for n, (shard, stream) in enumerate(zip(self._shards, streams, strict=True))
+            for n, (shard, stream) in enumerate(zip(self._workers, streams, strict=True))
         ]
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
@@ -55,19 +78,63 @@ class ThreadExecutor:
                 thread.join()
         finally:
             sys.setswitchinterval(before)
-        _raise_first(self._shards, control)
+        _raise_first(self._workers, control)
+
+    def close(self) -> None:
+        """Nothing outlasts `execute`."""
+
+
+class _Gates:
+    """What gated rows wait for: how many rows, and how many stores, of a slot are complete."""
+
+    def __init__(self, slots: int) -> None:
+        self._rows = np.zeros(slots, dtype=np.int64)
+        self._stores = np.zeros(slots, dtype=np.int64)
+        self._changed = threading.Condition()
+
+    def reset(self) -> None:
+        """Before a run: nothing is complete."""
+        self._rows[:] = 0
+        self._stores[:] = 0
+
+    def wait(self, kind: int, slot: int, version: int, order: int, control: Control) -> None:
+        """Returns when the row may start or the run has ended."""
+        counts, wanted = (self._stores, version) if kind == LOAD else (self._rows, order)
+        with self._changed:
+            while counts[slot] < wanted and time.monotonic_ns() < control.end_ns:
+                self._changed.wait(_NAP_S)
+
+    def complete(self, kind: int, slot: int) -> None:
+        """A row of this slot is complete."""
+        with self._changed:
+            self._rows[slot] += 1
+            self._stores[slot] += kind == STORE
+            self._changed.notify_all()
 
 
 class _Shard:
     """The buffers of one thread, and what it does with them."""
 
     def __init__(
-        self, number: int, files: OpenFiles, settings: Settings, arena: memoryview, pool: Words
+        self,
+        number: int,
+        files: OpenFiles,
+        settings: Settings,
+        arena: memoryview,
+        pool: Words,
+        gates: _Gates,
+        stores: AbstractContextManager[object],
     ) -> None:
         self._number = number
         self._files = files
         self._settings = settings
+        self._gates = gates
+        self._stores = stores
+        self._sync = settings.durability == "fdatasync"
         self._planned = 0
+        self._transfers = 0
+        self._asked: tuple[int, int] | None = None
+        self._first_ns = 0
         self._stamper = Stamper(settings.key, settings.largest_bytes // BLOCK_BYTES)
         size = settings.largest_bytes
         self._read = arena[2 * number * size : (2 * number + 1) * size]
@@ -80,6 +147,8 @@ class _Shard:
 
     def work(self, stream: Stream, control: Control, account: Account) -> None:
         """The life of a shard's thread."""
+        self._planned = self._transfers = 0
+        self._asked = None
         try:
             for block in stream:
                 if not self._work_off(block, control, account):
@@ -99,50 +168,113 @@ class _Shard:
             account.add(tally)
 
     def _carry_out(self, block: Operations, control: Control, tally: Tally) -> bool:
-        # The timed path: nearly all that it touches for each operation is a local name.
         clock = time.monotonic_ns
-        descriptors, sync = self._files.descriptors, self._settings.durability == "fdatasync"
-        reading, writing = self._read, self._write
-        live = (control.read_bytes, control.written_bytes)
-        kind = offset = file = 0
-        try:
-            rows = zip(block.tolist(), self._chosen(block), strict=False)
-            for row, check in rows:
-                offset, chunk, length, version, file, _, _, kind, purpose, closes, _ = row
-                if kind == STORE:
-                    self._stamper.stamp(self._write_blocks[: length // BLOCK_BYTES], chunk, version)
+        backlog = _Backlog(block) if self._settings.open_loop else None
+        rows = zip(block.tolist(), self._chosen(block), strict=False)
+        for row, check in rows:
+            _, chunk, arrival, length, version, _, user, request, slot, order = row[:10]
+            kind, gate = row[13], row[16]
+            if (user, request) != self._asked:
+                self._asked, self._first_ns = (user, request), 0
+                if backlog and not backlog.start(arrival, control, self._settings, tally):
+                    return False
+            if gate:
+                self._gates.wait(kind, slot, version, order, control)
+            if kind == STORE:
+                self._stamper.stamp(self._write_blocks[: length // BLOCK_BYTES], chunk, version)
+            with self._stores if kind == STORE else nullcontext():
                 started = clock()
                 if started >= control.end_ns:
                     return False
-                if kind == LOAD:
-                    moved = os.preadv(descriptors[file], [reading[:length]], offset)
-                else:
-                    moved = os.pwritev(descriptors[file], [writing[:length]], offset)
-                    if sync:
-                        os.fdatasync(descriptors[file])
+                self._transfer(row)
                 completed = clock()
-                if moved != length:
-                    raise self._short(kind, file, offset, length, moved)
-                tally.operations[kind] += 1
-                tally.bytes[kind] += length
-                live[kind][self._number] += length
-                tally.last_ns = completed
-                if control.window_ns <= completed < control.end_ns:
-                    tally.latencies_ns[kind].append(completed - started)
-                    tally.window_bytes[kind] += length
-                    tally.purposes[purpose] += 1
-                    tally.requests += closes
-                if check:
-                    self._verify(tally, file, offset, length, chunk, version)
-        except OSError as error:
-            action = "read" if kind == LOAD else "write"
-            raise storage_error(error, action, self._files.paths[file], offset) from error
+            self._first_ns = self._first_ns or started
+            self._count(row, started, completed, control, tally)
+            if gate:
+                self._gates.complete(kind, slot)
+            if check:
+                self._verify(row, tally)
         return True
+
+    def _transfer(self, row: _Row) -> None:
+        """Moves one row's bytes; raises EngineError unless all of them are moved."""
+        offset, length, file, kind = row[0], row[3], row[5], row[13]
+        view = (self._read if kind == LOAD else self._write)[:length]
+        try:
+            if self._settings.chunk_files:
+                moved = self._move_chunk_file(kind, view, self._path(row))
+            else:
+                moved = self._move(kind, self._files.descriptors[file], view, offset)
+            moved = self._injected(moved)
+        except OSError as error:
+            raise failed_call(self._place(row), error.errno or errno.EIO) from error
+        if moved != length:
+            raise short_transfer(self._place(row), moved, length)
+
+    def _move(self, kind: int, descriptor: int, view: memoryview, offset: int) -> int:
+        if kind == LOAD:
+            return os.preadv(descriptor, [view], offset)
+        moved = os.pwritev(descriptor, [view], offset)
+        if self._sync:
+            os.fdatasync(descriptor)
+        return moved
+
+    def _move_chunk_file(self, kind: int, view: memoryview, path: Path) -> int:
+        flags = self._files.open_flags | os.O_CLOEXEC
+        if kind == LOAD:
+            descriptor = os.open(path, flags | os.O_RDONLY)
+        else:
+            draft = path.with_name(path.name + ".new")
+            descriptor = os.open(draft, flags | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            moved = self._move(kind, descriptor, view, 0)
+        finally:
+            os.close(descriptor)
+        if kind == STORE:
+            draft.replace(path)
+        return moved
+
+    def _injected(self, moved: int) -> int:
+        """What a test makes of a transfer."""
+        fault = self._settings.fault
+        self._transfers += 1
+        if fault is None or self._transfers != fault.after:
+            return moved
+        if fault.result < 0:
+            raise OSError(-fault.result, os.strerror(-fault.result))
+        return fault.result
+
+    def _count(
+        self, row: _Row, started: int, completed: int, control: Control, tally: Tally
+    ) -> None:
+        arrival, length, kind, purpose, closes = row[2], row[3], row[13], row[14], row[15]
+        tally.operations[kind] += 1
+        tally.bytes[kind] += length
+        (control.read_bytes, control.written_bytes)[kind][self._number] += length
+        tally.last_ns = completed
+        window_ns = control.window_ns
+        if not window_ns <= completed < control.end_ns:
+            return
+        tally.latencies_ns[kind].append(completed - started)
+        tally.window_bytes[kind] += length
+        second = (completed - window_ns) // 10**9
+        tally.timeline[kind][second] = tally.timeline[kind].get(second, 0) + length
+        tally.purposes[purpose] += 1
+        if not closes:
+            return
+        tally.requests += 1
+        if not self._settings.open_loop:
+            tally.requests_ns.append(completed - self._first_ns)
+            return
+        intended = control.start_ns + arrival
+        tally.requests_ns.append(completed - intended)
+        tally.queue_ns.append(max(self._first_ns - intended, 0))
+        tally.service_ns.append(completed - self._first_ns)
 
     def _chosen(self, block: Operations) -> Iterable[bool]:
         """Which rows of a block are verified once they are carried out."""
         first, self._planned = self._planned, self._planned + len(block)
-        mode: Verify = self._settings.verify
+        mode = self._settings.verify
         if mode == "none":
             return repeat(False)
         loads = block["kind"] == LOAD
@@ -154,9 +286,8 @@ class _Shard:
         chosen: list[bool] = loads.tolist()
         return chosen
 
-    def _verify(
-        self, tally: Tally, file: int, offset: int, length: int, chunk: int, version: int
-    ) -> None:
+    def _verify(self, row: _Row, tally: Tally) -> None:
+        chunk, length, version = row[1], row[3], row[4]
         blocks = self._read_blocks[: length // BLOCK_BYTES]
         mismatch = self._stamper.verify(blocks, chunk, version)
         tally.checks.operations += 1
@@ -164,19 +295,42 @@ class _Shard:
         tally.checks.bytes += length
         if mismatch is not None:
             tally.checks.mismatches += mismatch.blocks
-            raise EngineError(
-                f"wrong data in {self._files.paths[file]}"
-                f" at offset {offset + mismatch.block * BLOCK_BYTES}:"
-                f" expected {mismatch.expected}, found {mismatch.found}"
-                f" ({mismatch.blocks} of {len(blocks)} blocks of this read are wrong)"
-            )
+            place = self._place(row, mismatch.block * BLOCK_BYTES)
+            raise wrong_data(place, mismatch, len(blocks))
 
-    def _short(self, kind: int, file: int, offset: int, length: int, moved: int) -> EngineError:
-        action = "read" if kind == LOAD else "write"
-        return EngineError(
-            f"short {action} of {self._files.paths[file]} at offset {offset}:"
-            f" {moved} of {length} bytes"
-        )
+    def _path(self, row: _Row) -> Path:
+        path = self._files.paths[row[5]]
+        return chunk_path(path, row[1]) if self._settings.chunk_files else path
+
+    def _place(self, row: _Row, within_bytes: int = 0) -> Place:
+        return Place(kind=row[13], path=self._path(row), offset_bytes=row[0] + within_bytes)
+
+
+class _Backlog:
+    """Requests of a block that have arrived and not started; later blocks are not known yet."""
+
+    def __init__(self, block: Operations) -> None:
+        users, requests = block["user"], block["request"]
+        begins = np.ones(len(block), dtype=bool)
+        begins[1:] = (users[1:] != users[:-1]) | (requests[1:] != requests[:-1])
+        self._arrivals: NDArray[np.uint64] = block["arrival"][begins]
+        self._started = 0
+
+    def start(self, arrival: int, control: Control, settings: Settings, tally: Tally) -> bool:
+        """Waits for an arrival; False if the run has ended, perhaps by too long a backlog."""
+        due_ns = control.start_ns + arrival
+        while (now_ns := time.monotonic_ns()) < due_ns:
+            if now_ns >= control.end_ns:
+                return False
+            time.sleep(min((due_ns - now_ns) / 1e9, _NAP_S))
+        since_ns = np.uint64(now_ns - control.start_ns)
+        backlog = int(np.searchsorted(self._arrivals, since_ns, "right")) - self._started
+        self._started += 1
+        tally.backlog_max = max(tally.backlog_max, backlog)
+        if backlog > settings.backlog_limit:
+            tally.overloaded = True
+            control.finish()
+        return not tally.overloaded
 
 
 def _raise_first(shards: Sequence[_Shard], control: Control) -> None:

@@ -22,7 +22,7 @@ from ..io_core.operations import LOAD, OPERATION, STORE, Operations, Stream
 from .layout import Layout
 from .workload import Workload
 
-GENERATOR = "kvcache-turns/1"
+GENERATOR = "kvcache-turns/2"
 HASHED_OPERATIONS = 16384
 # Purposes of operations.
 PREFIX = 0
@@ -106,6 +106,8 @@ class Planner:
         rows["version"][: turn.warm] = 0
         rows["kind"][: turn.cached] = LOAD
         rows["kind"][turn.cached :] = STORE
+        # What a turn adds is computed from what it has loaded.
+        rows["step"][turn.cached :] = 1
         rows["purpose"][: turn.cached] = PREFIX
         rows["purpose"][turn.cached :] = PREFILL
         rows["closes"][-1] = 1

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
 from ..contract import Job
+from ..errors import EngineError
 from ..io_core.account import Account
 from ..io_core.blocks import run_key
 from ..io_core.control import Control
@@ -19,7 +20,7 @@ from ..io_core.directory import (
     remove_files,
     remove_if_empty,
 )
-from ..io_core.executor import Durability, Executor, Settings, executor_for
+from ..io_core.executor import Durability, Executor, executor_for
 from ..io_core.files import OpenFiles, open_files, preallocate, sync_directory
 from ..io_core.operations import Stream
 from ..result import Core, Plan, usage_now, window_of
@@ -36,13 +37,13 @@ class KvCacheEngine:
     """The KV-cache benchmark with its own I/O."""
 
     def needs(self, job: Job, ranks: int) -> Needs:
-        """Disk for every slot of every rank; memory for two buffers of each operation in flight."""
+        """Disk for every slot of every rank; memory for the buffers of what is in flight."""
         workload = workload_of(job.benchmark)
-        buffers = 2 * workload.shards * workload.slot_bytes
+        settings = workload.settings(key=0, pool_seed=0, durability="none")
         return Needs(
             disk_bytes=ranks * workload.slots * workload.slot_bytes,
             memory_bytes_per_rank=_BASE_MEMORY_BYTES
-            + buffers
+            + settings.buffer_bytes
             + workload.users * _USER_MEMORY_BYTES,
             disk_arithmetic=f"{workload.users} users x {workload.chunks_per_user} chunks"
             f" x {workload.slot_bytes / 2**20:.6g} MiB x {ranks} ranks",
@@ -129,7 +130,7 @@ class _Bench:
         workload = self.workload
         self._outcome.facts |= {
             "users_per_rank": workload.users,
-            "operations_in_flight_per_rank": workload.shards,
+            "transfers_in_flight_per_rank": workload.queue_depth,
             "token_bytes": workload.model.token_bytes,
             "chunk_bytes": workload.chunk_bytes,
             "slot_bytes": workload.slot_bytes,
@@ -200,8 +201,9 @@ class _Bench:
             }
 
     def close(self) -> None:
-        """Closes the files."""
+        """Ends the executor's threads and closes the files."""
         if self._opened is not None:
+            self._executor.close()
             self._files.close()
 
     @property
@@ -218,15 +220,16 @@ class _Bench:
         """Opens the files and makes the executor; blocks of each run have a key of their own."""
         workload = self.workload
         files = open_files(self.layout.paths, direct=workload.direct, dsync=durability == "dsync")
-        settings = Settings(
-            shards=workload.shards,
+        settings = workload.settings(
             key=run_key(self._job.run_id, runs),
             pool_seed=self._job.seed + self._rank,
-            largest_bytes=workload.slot_bytes,
-            verify=workload.verify,
             durability=durability,
         )
-        executor = executor_for(files, settings)
+        try:
+            executor = executor_for(files, settings)
+        except EngineError:
+            files.close()
+            raise
         self._opened = (files, executor)
         self._outcome.core = Core(
             name=executor.name,
@@ -234,12 +237,16 @@ class _Bench:
             direct_refused=files.direct_refused,
             alignment_bytes=files.alignment_bytes,
             durability=durability,
+            io_size_bytes=settings.transfer_bytes,
+            depth=settings.depth,
+            rings=executor.shards,
+            refused=executor.refused,
         )
 
     def _execute(
         self, stream_of: Callable[[int, int], Stream], control: Control, account: Account
     ) -> None:
-        shards = self.workload.shards
+        shards = self._executor.shards
         streams = [stream_of(shard, shards) for shard in range(shards)]
         self._executor.execute(streams, control, account)
 

@@ -8,7 +8,7 @@ from typing import TypeVar, cast, get_args
 from ..contract import Document
 from ..errors import JobError
 from ..io_core.blocks import BLOCK_BYTES
-from ..io_core.executor import Durability, Verify
+from ..io_core.executor import DEFAULT_IO_BYTES, CoreChoice, Durability, Settings, Verify
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "fp8": 1, "int8": 1}
 SEGMENT_LIMIT_BYTES = 2**30
@@ -68,6 +68,9 @@ class Workload:
     direct: bool
     verify: Verify
     durability: Durability
+    core: CoreChoice = "auto"
+    io_size_bytes: int = DEFAULT_IO_BYTES
+    rings: int | None = None
 
     @property
     def chunk_bytes(self) -> int:
@@ -84,10 +87,20 @@ class Workload:
         """Chunks that a rank's files hold."""
         return self.users * self.chunks_per_user
 
-    @property
-    def shards(self) -> int:
-        """Operations in flight: a user asks for one at a time."""
-        return min(self.queue_depth, self.users)
+    def settings(self, *, key: int, pool_seed: int, durability: Durability) -> Settings:
+        """How a rank's operations are carried out; `durability` may be less than the run's."""
+        return Settings(
+            depth=self.queue_depth,
+            rings=self.rings,
+            key=key,
+            pool_seed=pool_seed,
+            largest_bytes=self.slot_bytes,
+            io_size_bytes=self.io_size_bytes,
+            requests_in_flight=self.users,
+            verify=self.verify,
+            durability=durability,
+            core=self.core,
+        )
 
 
 def workload_of(benchmark: Document) -> Workload:
@@ -100,6 +113,9 @@ def workload_of(benchmark: Document) -> Workload:
         direct=bool(_key(io, "direct")),
         verify=_choice(io, "verify", get_args(Verify)),
         durability=_choice(io, "durability", get_args(Durability)),
+        core=_choice(io, "core", get_args(CoreChoice)) if "core" in io else "auto",
+        io_size_bytes=_count(io, "io_size_bytes") if "io_size_bytes" in io else DEFAULT_IO_BYTES,
+        rings=_count(io, "rings") if io.get("rings") is not None else None,
         continue_probability=_number(benchmark, "continue_probability"),
         ramp_s=_number(benchmark, "ramp_s"),
         duration_s=_number(benchmark, "duration_s"),
@@ -119,6 +135,10 @@ def _check(workload: Workload) -> None:
         raise JobError("continue_probability must lie between 0 and 1")
     if workload.ramp_s < 0 or workload.duration_s <= 0:
         raise JobError("duration_s must be positive and ramp_s not negative")
+    if workload.io_size_bytes % BLOCK_BYTES:
+        raise JobError(
+            f"io.io_size_bytes must be a multiple of {BLOCK_BYTES}, got {workload.io_size_bytes}"
+        )
     if workload.slot_bytes > SEGMENT_LIMIT_BYTES:
         raise JobError(
             f"a chunk has {workload.slot_bytes} bytes; an operation moves at most"

@@ -24,6 +24,7 @@ latency p95, ms                       #      #
 latency p99, ms                       #      #
 latency p99 of the worst rank, ms     #      #
 latency max, ms                       #      #
+request latency, ms: #
 client CPU # s per GiB
 verified # GiB, # mismatches
 window # s, drain # s, peak memory of a rank # MiB
@@ -48,6 +49,7 @@ def normalised(text: str) -> str:
     """Numbers become #, columns shrink to one space, paths become PATH."""
     text = re.sub(r"(?m)^archive .*$", "archive PATH", text)
     text = re.sub(r"(?m)^of these bytes the block device moved: .*\n", "", text)  # not on a tmpfs
+    text = re.sub(r"(?m)^(request latency, ms:) .*$", r"\1 #", text)
     text = re.sub(r"(?<![\w.])[\d,]+(\.\d+)?(?= (?:s|GiB|MiB|mism)|$)", "#", text, flags=re.M)
     text = re.sub(r"(?m)(?<= )[\d,.]+(?= +#$)", "#", text)
     return re.sub(r"(?<=\S) {2,}", " ", re.sub(r"(?m)^ +", " ", text))

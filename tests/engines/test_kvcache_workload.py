@@ -50,10 +50,20 @@ def test_a_chunk_takes_whole_blocks(bench):
     assert (workload.chunk_bytes, workload.slot_bytes) == (8448, 12288)
 
 
-def test_a_user_has_one_operation_in_flight(bench):
-    for users, queue_depth, shards in ((4, 2, 2), (4, 9, 4)):
-        bench.changes = {"users": users, "queue_depth": queue_depth}
-        assert workload_of(bench.job["benchmark"]).shards == shards
+def test_transfers_are_divided_over_rings(bench):
+    for changes, rings in (
+        ({"users": 4, "queue_depth": 9}, 2),
+        ({"users": 1, "queue_depth": 9}, 1),
+        ({"users": 4, "queue_depth": 1}, 1),
+        ({"users": 4, "queue_depth": 9, "io": {"rings": 3}}, 3),
+        ({"users": 4, "queue_depth": 9, "io": {"rings": 5}}, 4),
+    ):
+        bench.changes = changes
+        settings = workload_of(bench.job["benchmark"]).settings(
+            key=1, pool_seed=2, durability="none"
+        )
+        assert settings.shards == rings
+        assert settings.depth == changes["queue_depth"]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +77,9 @@ def test_a_user_has_one_operation_in_flight(bench):
         ({"duration_s": 0}, "duration_s must be positive"),
         ({"ramp_s": "long"}, "ramp_s must be a number, got 'long'"),
         ({"io": {"verify": "some"}}, "io.verify must be one of all, sampled, none, got 'some'"),
+        ({"io": {"core": "fast"}}, "io.core must be one of auto, uring, threads, python"),
+        ({"io": {"io_size_bytes": 5000}}, "io.io_size_bytes must be a multiple of 4096"),
+        ({"io": {"rings": 0}}, "rings must be a positive whole number, got 0"),
         ({"io": {"durability": "sync"}}, "io.durability must be one of"),
         ({"model": {"dtype": "float15"}}, "model.dtype 'float15' is not one of"),
         ({"model": {"head_dim": None}}, "model needs either kv_heads and head_dim"),

@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 
 from mlps.engines.io_core.account import Account, Tally
+from mlps.engines.io_core.executor import Refusal
 from mlps.engines.result import Core, Outcome, Plan, Usage, Window, gather_result
 from mlps.engines.supervise import Failure
 from mlps.engines.world import SoloWorld
@@ -68,6 +69,10 @@ def outcome(rank):
             direct_refused=None if rank == 0 else "no such thing",
             alignment_bytes=512 if rank == 0 else 1,
             durability="none",
+            io_size_bytes=4096,
+            depth=4,
+            rings=2,
+            refused=(Refusal(core="uring", reason=f"no {rank}"),),
         ),
         usage=Usage(user_s=1.0 + rank, system_s=0.25),
         facts={"fact": rank},

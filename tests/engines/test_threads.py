@@ -51,7 +51,7 @@ def execute(path):
     def work(streams, control=None, account=None, direct=True, **changes):
         opened.append(files := open_files([path], direct=direct))
         settings = {
-            "shards": len(streams),
+            "depth": len(streams),
             "key": KEY,
             "pool_seed": 1,
             "largest_bytes": LENGTH,
