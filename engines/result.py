@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+import numpy as np
+
 from .contract import Document
-from .io_core.account import TIMELINE_BINS, Account, Checks, Flow
+from .io_core.account import SIZE_CLASSES, TIMELINE_BINS, Account, Checks, Entries, Flow
 from .io_core.control import Control
 from .io_core.devices import Moved
 from .io_core.executor import Refusal
@@ -56,14 +58,19 @@ class Core:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Processor seconds of a rank, all threads."""
+    """Processor time of a rank, all threads, and how often they were switched."""
 
     user_s: float
     system_s: float
+    context_switches: int
 
     def since(self, before: Usage) -> Usage:
         """What was used after `before`."""
-        return Usage(user_s=self.user_s - before.user_s, system_s=self.system_s - before.system_s)
+        return Usage(
+            user_s=self.user_s - before.user_s,
+            system_s=self.system_s - before.system_s,
+            context_switches=self.context_switches - before.context_switches,
+        )
 
 
 def peak_rss_bytes() -> int:
@@ -79,7 +86,18 @@ def peak_rss_bytes() -> int:
 def usage_now() -> Usage:
     """What this process has used so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return Usage(user_s=used.ru_utime, system_s=used.ru_stime)
+    return Usage(
+        user_s=used.ru_utime,
+        system_s=used.ru_stime,
+        context_switches=used.ru_nvcsw + used.ru_nivcsw,
+    )
+
+
+def host_memory_bytes() -> int:
+    """The memory of this host."""
+    lines = Path("/proc/meminfo").read_text("ascii", "replace").splitlines()
+    (line,) = (line for line in lines if line.startswith("MemTotal:"))
+    return int(line.split()[1]) * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +106,8 @@ class Outcome:
 
     `rates` are counts of the window, `ratios` a part and its whole; both are added over ranks. In
     the result's details `facts` are rank 0's, `sums` are added and `lists` joined over ranks.
+    `search` and `roofline` have the form of the result's; rank 0's search is the result's, the
+    bytes and processor seconds of rooflines are added, and the longest counts.
     """
 
     account: Account | None = None
@@ -101,6 +121,8 @@ class Outcome:
     facts: Document = field(default_factory=dict)
     sums: dict[str, int] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
+    search: Document | None = None
+    roofline: Document | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +144,10 @@ class _Counters:
     total_operations: int
     latency: _Extent
     latency_p99_ns: int | None
+    entry_p95_ns: int | None
+    entry_sum_ns: int
+    # The longest entry of each class of sizes.
+    entry_max_ns: list[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +159,8 @@ class _Record:
     latency: dict[str, _Extent]
     backlog_max: int
     overloaded: bool
+    requests: int
+    generated_tokens: int
     checks: Checks
     any_io: bool
     window: Window | None
@@ -140,12 +168,15 @@ class _Record:
     core: Core | None
     usage: Usage
     peak_rss_bytes: int
+    host_memory_bytes: int
     moved: Moved | None
     rates: dict[str, int]
     ratios: dict[str, tuple[int, int]]
     facts: Document
     sums: dict[str, int]
     lists: dict[str, list[str]]
+    search: Document | None
+    roofline: Document | None
 
 
 def window_of(control: Control, last_ns: int) -> Window:
@@ -172,6 +203,7 @@ def gather_result(
         name: world.sum_counts(histogram.counts) for name, histogram in _latencies(account).items()
     }
     timelines = [world.sum_counts(flow.timeline) for flow in (account.read, account.write)]
+    sizes = [world.sum_counts(_size_sums(flow.entries)) for flow in (account.read, account.write)]
     if world.rank != 0:
         return {}
     reads, writes = [r.read for r in records], [r.write for r in records]
@@ -193,6 +225,11 @@ def gather_result(
         }
         if any_io
         else {},
+        "sizes": {"read": _sizes(reads, sizes[0]), "write": _sizes(writes, sizes[1])}
+        if any_io
+        else {},
+        "search": records[0].search,
+        "roofline": _merge_rooflines([r.roofline for r in records if r.roofline]),
         "timeline": _timeline(timelines, window["length_s"]) if any_io and window else None,
         "verify": {
             name: sum(getattr(record.checks, name) for record in records)
@@ -214,6 +251,8 @@ def _record(outcome: Outcome, account: Account) -> _Record:
         latency={name: _extent(histogram) for name, histogram in _latencies(account).items()},
         backlog_max=account.requests.backlog_max,
         overloaded=account.requests.overloaded,
+        requests=account.requests.completed,
+        generated_tokens=account.requests.generated_tokens,
         checks=account.checks,
         any_io=account.read.total_operations + account.write.total_operations > 0,
         window=outcome.window,
@@ -221,12 +260,15 @@ def _record(outcome: Outcome, account: Account) -> _Record:
         core=outcome.core,
         usage=outcome.usage or usage_now(),
         peak_rss_bytes=peak_rss_bytes(),
+        host_memory_bytes=host_memory_bytes(),
         moved=outcome.moved,
         rates=outcome.rates,
         ratios=outcome.ratios,
         facts=outcome.facts,
         sums=outcome.sums,
         lists=outcome.lists,
+        search=outcome.search,
+        roofline=outcome.roofline,
     )
 
 
@@ -238,13 +280,28 @@ def _counters(flow: Flow) -> _Counters:
         total_operations=flow.total_operations,
         latency=_extent(flow.latency),
         latency_p99_ns=flow.latency.percentile(0.99),
+        entry_p95_ns=flow.entries.latency.percentile(0.95),
+        entry_sum_ns=flow.entries.latency.total,
+        entry_max_ns=flow.entries.sizes[:, 3].tolist(),
     )
 
 
 def _latencies(account: Account) -> dict[str, Histogram]:
-    """Those of whole requests, by the names of the result."""
+    """Those of more than one operation, by the names of the result."""
     requests = account.requests
-    return {"request": requests.total, "queue": requests.queue, "service": requests.service}
+    return {
+        "request": requests.total,
+        "queue": requests.queue,
+        "service": requests.service,
+        "prefix_load": requests.prefix_load,
+        "entry_read": account.read.entries.latency,
+        "entry_write": account.write.entries.latency,
+    }
+
+
+def _size_sums(entries: Entries) -> Int64s:
+    """What can be added: number, bytes and ns of each class, shape (SIZE_CLASSES, 3)."""
+    return np.ascontiguousarray(entries.sizes[:, :3])
 
 
 def _extent(histogram: Histogram) -> _Extent:
@@ -279,6 +336,34 @@ def _flow(ranks: Sequence[_Counters], counts: Int64s) -> Document:
         "total_bytes": sum(rank.total_bytes for rank in ranks),
         "total_operations": sum(rank.total_operations for rank in ranks),
         "latency": latency.export("ns"),
+    }
+
+
+def _sizes(ranks: Sequence[_Counters], sums: Int64s) -> list[Document]:
+    """Classes that are not empty; class n holds entries below 2^n bytes."""
+    longest = np.max([rank.entry_max_ns for rank in ranks], axis=0)
+    return [
+        {
+            "below_bytes": 2**size,
+            "entries": int(sums[size, 0]),
+            "bytes": int(sums[size, 1]),
+            "sum_ns": int(sums[size, 2]),
+            "max_ns": int(longest[size]),
+        }
+        for size in range(SIZE_CLASSES)
+        if sums[size, 0]
+    ]
+
+
+def _merge_rooflines(rooflines: Sequence[Document]) -> Document | None:
+    if not rooflines:
+        return None
+    return {
+        "tool": rooflines[0]["tool"],
+        "read_bytes": sum(each["read_bytes"] for each in rooflines),
+        "write_bytes": sum(each["write_bytes"] for each in rooflines),
+        "elapsed_s": max(each["elapsed_s"] for each in rooflines),
+        "cpu_s": round(sum(each["cpu_s"] for each in rooflines), 6),
     }
 
 
@@ -346,6 +431,15 @@ def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
         "peak_rss_bytes": [r.peak_rss_bytes for r in records],
         "plan_sha256": [r.plan.sha256[:16] if r.plan else None for r in records],
         "operations": [r.read.window_operations + r.write.window_operations for r in records],
+        "entry_read_p95_ns": [r.read.entry_p95_ns for r in records],
+        "entry_write_p95_ns": [r.write.entry_p95_ns for r in records],
+        "storage_s": [
+            round((r.read.entry_sum_ns + r.write.entry_sum_ns) / 1e9, 6) for r in records
+        ],
+        "generated_tokens": [r.generated_tokens for r in records],
+        "requests": [r.requests for r in records],
+        "context_switches": [r.usage.context_switches for r in records],
+        "host_memory_bytes": [r.host_memory_bytes for r in records],
     }
 
 

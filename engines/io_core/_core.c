@@ -51,18 +51,27 @@ struct node { /* a row from its arrival here to its completion */
 	uint64_t request;	/* ordinal in the shard's stream */
 	uint32_t issued, done; /* bytes */
 	bool last;		/* of its request */
+	bool prefix;		/* a load before the request's first store */
 	bool check;
+};
+
+struct entry { /* the rows of one kind in one step of a request */
+	int64_t first_ns, last_ns;
+	uint64_t bytes;
 };
 
 struct lane {
 	struct lane *sibling; /* of the same list of the table */
 	struct lane *next;    /* where `place` says */
 	struct node *head, *tail;
+	/* Of the first request: */
+	struct entry entries[KINDS]; /* of its current step */
 	int64_t first_ns, last_ns, arrival_ns;
-	uint32_t user, in_flight;
+	int64_t prefix_ns; /* last completion of its loads before its first store, until noted */
+	uint32_t user, in_flight, prefix_in_flight, tokens;
 	uint16_t step;
 	uint8_t place;
-	bool active, all_issued, closes;
+	bool active, all_issued, closes, stored;
 };
 
 struct lanes { /* first in, first out */
@@ -441,9 +450,58 @@ static bool gate_open(const struct scheduler *s, const struct row *row)
 	return atomic_load(&core->slot_rows[row->slot]) >= row->order;
 }
 
+static bool in_window(const struct scheduler *s, int64_t ns)
+{
+	struct clocks *clocks = s->core->clocks;
+	return ns >= atomic_load_explicit(&clocks->window, memory_order_relaxed) &&
+	       ns < atomic_load_explicit(&clocks->end, memory_order_relaxed);
+}
+
+static void note_entry(struct scheduler *s, int kind, const struct entry *entry)
+{
+	int64_t took_ns = entry->last_ns - entry->first_ns;
+	struct size_class *size = &s->account->sizes[kind][64 - __builtin_clzll(entry->bytes)];
+	note(s, kind == LOAD ? READ_ENTRY_LATENCY : WRITE_ENTRY_LATENCY, took_ns);
+	size->entries++;
+	size->bytes += (int64_t)entry->bytes;
+	size->sum_ns += took_ns;
+	if (took_ns > size->max_ns)
+		size->max_ns = took_ns;
+}
+
+/* The step that the lane is at is complete. */
+static void finish_step(struct scheduler *s, struct lane *lane)
+{
+	for (int kind = 0; kind < KINDS; kind++) {
+		struct entry *entry = &lane->entries[kind];
+		if (entry->bytes > 0 && in_window(s, entry->last_ns))
+			note_entry(s, kind, entry);
+		*entry = (struct entry){0};
+	}
+}
+
+static int64_t begun_ns(const struct scheduler *s, const struct lane *lane)
+{
+	return s->core->config.open_loop ? lane->arrival_ns : lane->first_ns;
+}
+
+/* Once all loads before a request's first store are known and complete, which is seen here as soon
+ * as both are so. */
+static void settle_prefix(struct scheduler *s, struct lane *lane)
+{
+	if (lane->prefix_ns == 0 || lane->prefix_in_flight > 0)
+		return;
+	if (!lane->stored && !lane->all_issued && (lane->head == NULL || lane->head->row.kind == LOAD))
+		return;
+	if (in_window(s, lane->prefix_ns))
+		note(s, PREFIX_LATENCY, lane->prefix_ns - begun_ns(s, lane));
+	lane->prefix_ns = 0;
+}
+
 /* Puts a lane that is nowhere where it belongs now, which may be nowhere. */
 static void place(struct scheduler *s, struct lane *lane)
 {
+	settle_prefix(s, lane);
 	if (lane->place != NOWHERE)
 		return;
 	const struct node *node = lane->head;
@@ -459,6 +517,7 @@ static void place(struct scheduler *s, struct lane *lane)
 	if (node->row.step != lane->step) {
 		if (lane->in_flight > 0)
 			return;
+		finish_step(s, lane);
 		lane->step = node->row.step;
 	}
 	if (node->row.gate && !gate_open(s, &node->row))
@@ -467,18 +526,14 @@ static void place(struct scheduler *s, struct lane *lane)
 		push(&s->ready, lane, READY);
 }
 
-static bool in_window(const struct scheduler *s, int64_t ns)
-{
-	struct clocks *clocks = s->core->clocks;
-	return ns >= atomic_load_explicit(&clocks->window, memory_order_relaxed) &&
-	       ns < atomic_load_explicit(&clocks->end, memory_order_relaxed);
-}
-
 static void finish_request(struct scheduler *s, struct lane *lane)
 {
-	int64_t begun = s->core->config.open_loop ? lane->arrival_ns : lane->first_ns;
+	int64_t begun = begun_ns(s, lane);
+	finish_step(s, lane);
+	settle_prefix(s, lane);
 	if (lane->closes && in_window(s, lane->last_ns)) {
 		s->account->requests++;
+		s->account->generated_tokens += lane->tokens;
 		note(s, REQUEST_LATENCY, lane->last_ns - begun);
 		if (s->core->config.open_loop) {
 			note(s, QUEUE_LATENCY, lane->first_ns - begun);
@@ -644,6 +699,8 @@ static void start_requests(struct scheduler *s)
 		lane->step = lane->head->row.step;
 		lane->first_ns = lane->last_ns = 0;
 		lane->arrival_ns = arrival;
+		lane->tokens = 0;
+		lane->stored = false;
 		s->active++;
 		place(s, lane);
 	}
@@ -710,15 +767,23 @@ static void issue(struct scheduler *s)
 			continue;
 		}
 		*buffers = buffer->next;
-		lane->in_flight += begins;
-		s->stores += begins && store;
+		if (begins) {
+			node->prefix = !store && !lane->stored;
+			lane->stored |= store;
+			lane->prefix_in_flight += node->prefix;
+			lane->in_flight++;
+			s->stores += store;
+		}
 		add_piece(s, node, buffer);
 		if (node->issued < node->row.length)
 			continue;
 		pop(&s->ready);
 		lane->head = node->next;
 		lane->all_issued = node->last;
-		lane->closes |= node->row.closes;
+		if (node->row.closes) {
+			lane->closes = true;
+			lane->tokens = node->row.tokens;
+		}
 		place(s, lane);
 	}
 }
@@ -774,10 +839,29 @@ static void open_gates(struct scheduler *s, const struct row *row)
 	atomic_fetch_add(&core->gate_epoch, 1);
 }
 
+/* What the row means to its request. */
+static void join_row(struct lane *lane, const struct node *node)
+{
+	struct entry *entry = &lane->entries[node->row.kind];
+	entry->bytes += node->row.length;
+	if (entry->first_ns == 0 || node->first_ns < entry->first_ns)
+		entry->first_ns = node->first_ns;
+	if (node->last_ns > entry->last_ns)
+		entry->last_ns = node->last_ns;
+	if (node->last_ns > lane->last_ns)
+		lane->last_ns = node->last_ns;
+	if (!node->prefix)
+		return;
+	lane->prefix_in_flight--;
+	if (node->last_ns > lane->prefix_ns)
+		lane->prefix_ns = node->last_ns;
+}
+
 static void finish_row(struct scheduler *s, struct node *node)
 {
 	struct lane *lane = node->lane;
 	account_row(s, node);
+	join_row(lane, node);
 	open_gates(s, &node->row);
 	if (node->row.kind == STORE) {
 		struct lane *waiting = pop(&s->store_wait);
@@ -785,8 +869,6 @@ static void finish_row(struct scheduler *s, struct node *node)
 		if (waiting != NULL)
 			push(&s->ready, waiting, READY);
 	}
-	if (node->last_ns > lane->last_ns)
-		lane->last_ns = node->last_ns;
 	lane->in_flight--;
 	s->held--;
 	pool_give(&s->nodes, node);
@@ -1145,6 +1227,12 @@ static uint32_t share(uint32_t whole, const struct config *config, uint32_t numb
 	return whole > 0 && part == 0 ? 1 : part;
 }
 
+static const struct transport *const TRANSPORTS[] = {
+	[TRANSPORT_URING] = &uring_transport,
+	[TRANSPORT_THREADS] = &threads_transport,
+	[TRANSPORT_NOOP] = &noop_transport,
+};
+
 static bool make_shard(struct core *core, uint32_t number)
 {
 	struct scheduler *s = &core->schedulers[number];
@@ -1158,7 +1246,7 @@ static bool make_shard(struct core *core, uint32_t number)
 	s->shard.depth = depth;
 	s->shard.config = &core->config;
 	s->shard.scheduler = s;
-	s->transport = core->config.transport == TRANSPORT_URING ? &uring_transport : &threads_transport;
+	s->transport = TRANSPORTS[config->transport];
 	s->nodes.item_bytes = sizeof(struct node);
 	s->lanes.item_bytes = sizeof(struct lane);
 	s->table = allocated(LANE_LISTS, sizeof *s->table);

@@ -9,9 +9,12 @@
 
 enum { LOAD = 0, STORE = 1, KINDS = 2, PURPOSES = 16 };
 enum { BLOCK_BYTES = 4096, STAMP_WORDS = 4 };
-enum { READ_LATENCY, WRITE_LATENCY, REQUEST_LATENCY, QUEUE_LATENCY, SERVICE_LATENCY, SERIES };
+enum {
+	READ_LATENCY, WRITE_LATENCY, REQUEST_LATENCY, QUEUE_LATENCY, SERVICE_LATENCY,
+	PREFIX_LATENCY, READ_ENTRY_LATENCY, WRITE_ENTRY_LATENCY, SERIES
+};
 enum { VERIFY_NONE, VERIFY_SAMPLED, VERIFY_ALL };
-enum { TRANSPORT_URING, TRANSPORT_THREADS };
+enum { TRANSPORT_URING, TRANSPORT_THREADS, TRANSPORT_NOOP };
 /* What fails, and what a transport is asked to do. */
 enum { NO_FAILURE, FAILED_CALL, SHORT_TRANSFER, WRONG_DATA, BAD_ROW, FAILED_CORE };
 enum { TRANSFER_LOAD = LOAD, TRANSFER_STORE = STORE, TRANSFER_SYNC };
@@ -20,7 +23,7 @@ enum { REASON_BYTES = 256 };
 /* A row of OPERATION in operations.py. */
 struct row {
 	uint64_t offset, chunk, arrival;
-	uint32_t length, version, file, user, request, slot, order, reserved;
+	uint32_t length, version, file, user, request, slot, order, tokens;
 	uint16_t step, spare;
 	uint8_t kind, purpose, closes, gate;
 };
@@ -53,6 +56,10 @@ struct series { /* a Histogram; the sum is of 128 bits */
 	int64_t count, minimum, maximum;
 };
 
+struct size_class { /* of entries: by the bit length of their bytes, below SIZE_CLASSES */
+	int64_t entries, bytes, sum_ns, max_ns;
+};
+
 struct failure {
 	int64_t reason, action, file, offset, chunk, value, length, blocks, wrong;
 	uint64_t expected[STAMP_WORDS], found[STAMP_WORDS];
@@ -63,8 +70,9 @@ struct account {
 	struct series series[SERIES];
 	int64_t *timeline[KINDS]; /* bytes of each second of the window */
 	int64_t bins;
+	struct size_class *sizes[KINDS];
 	int64_t purposes[PURPOSES];
-	int64_t requests, last_ns, backlog_max, overloaded, starved_ns;
+	int64_t requests, generated_tokens, last_ns, backlog_max, overloaded, starved_ns;
 	int64_t checked_operations, checked_blocks, checked_bytes, mismatches;
 	struct failure failure;
 };
@@ -104,7 +112,7 @@ struct transport {
 	struct piece *(*reap)(struct shard *shard);
 };
 
-extern const struct transport uring_transport, threads_transport;
+extern const struct transport uring_transport, threads_transport, noop_transport;
 
 /* The part of a shard that transports may touch. */
 struct shard {

@@ -1,5 +1,5 @@
 /* How a shard's transfers reach the kernel: an io_uring, or threads that block in preadv and
- * pwritev. No liburing: three system calls and two mapped rings do not warrant a dependency. */
+ * pwritev; or how they do not. No liburing: three system calls and two mapped rings do not warrant a dependency. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -436,4 +436,57 @@ static struct piece *threads_reap(struct shard *shard)
 
 const struct transport threads_transport = {
 	threads_open, threads_close, threads_add, threads_exchange, threads_reap,
+};
+
+/* None: what the planner and the scheduler could do at most */
+
+struct nowhere {
+	struct piece *added, **end;
+};
+
+static bool noop_open(struct shard *shard)
+{
+	struct nowhere *nowhere = calloc(1, sizeof *nowhere);
+	if (nowhere == NULL)
+		return refuse(shard, "noop", ENOMEM);
+	nowhere->end = &nowhere->added;
+	shard->transport_state = nowhere;
+	return true;
+}
+
+static void noop_close(struct shard *shard)
+{
+	free(shard->transport_state);
+	shard->transport_state = NULL;
+}
+
+static void noop_add(struct shard *shard, struct piece *piece)
+{
+	struct nowhere *nowhere = shard->transport_state;
+	append(&nowhere->end, piece);
+}
+
+static int noop_exchange(struct shard *shard, int64_t wait_ns)
+{
+	(void)shard;
+	(void)wait_ns;
+	return 0;
+}
+
+static struct piece *noop_reap(struct shard *shard)
+{
+	struct nowhere *nowhere = shard->transport_state;
+	struct piece *piece = nowhere->added;
+	if (piece == NULL)
+		return NULL;
+	nowhere->added = piece->next;
+	if (nowhere->added == NULL)
+		nowhere->end = &nowhere->added;
+	piece->result = piece->transfer == TRANSFER_SYNC ? 0 : piece->length;
+	piece->done_ns = shard->now;
+	return piece;
+}
+
+const struct transport noop_transport = {
+	noop_open, noop_close, noop_add, noop_exchange, noop_reap,
 };

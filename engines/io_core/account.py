@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,34 @@ from .operations import PURPOSES
 
 # Seconds of the window that have a bin each: a day.
 TIMELINE_BINS = 86400
+# Classes of entries by size: the bit length of a number of bytes.
+SIZE_CLASSES = 64
+
+
+@dataclass(slots=True, kw_only=True)
+class Entries:
+    """Operations of one kind in one step of a request, taken together; complete in the window.
+
+    `latency` runs from the first submission to the last completion. `sizes` has shape
+    (SIZE_CLASSES, 4): entries, their bytes, the sum of their latencies and the longest, in ns.
+    """
+
+    latency: Histogram = field(default_factory=Histogram)
+    sizes: Int64s = field(default_factory=lambda: np.zeros((SIZE_CLASSES, 4), dtype=np.int64))
+
+    def record(self, entries: Sequence[tuple[int, int]]) -> None:
+        """Adds entries, each of so many bytes and ns."""
+        self.latency.record([took_ns for _, took_ns in entries])
+        for size_bytes, took_ns in entries:
+            row = self.sizes[size_bytes.bit_length()]
+            row[:3] += (1, size_bytes, took_ns)
+            row[3] = max(row[3], took_ns)
+
+    def merge(self, other: Entries) -> None:
+        """Adds all that others hold."""
+        self.latency.merge(other.latency)
+        self.sizes[:, :3] += other.sizes[:, :3]
+        np.maximum(self.sizes[:, 3], other.sizes[:, 3], out=self.sizes[:, 3])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +54,7 @@ class Flow:
     latency: Histogram = field(default_factory=Histogram)
     # Bytes that completed in each second of the window.
     timeline: Int64s = field(default_factory=lambda: np.zeros(TIMELINE_BINS, dtype=np.int64))
+    entries: Entries = field(default_factory=Entries)
 
     def merge(self, other: Flow) -> None:
         """Adds all that another flow holds."""
@@ -35,6 +65,7 @@ class Flow:
         self.latency.merge(other.latency)
         filled = np.flatnonzero(other.timeline)
         self.timeline[filled] += other.timeline[filled]
+        self.entries.merge(other.entries)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,13 +90,18 @@ class Requests:
     """Whole requests that completed inside the window.
 
     `total` runs from the intended arrival in an open loop, else from the first I/O; `queue` and
-    `service` are its parts before and after the first I/O, in an open loop only.
+    `service` are its parts before and after the first I/O, in an open loop only. `prefix_load`
+    runs from where `total` begins to the last of the loads that come before the first store; of
+    requests that have such loads, also of those whose rest completes after the window.
+    `generated_tokens` are those that the plan lets the completed requests generate.
     """
 
     completed: int = 0
     total: Histogram = field(default_factory=Histogram)
     queue: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
+    prefix_load: Histogram = field(default_factory=Histogram)
+    generated_tokens: int = 0
     # Most requests that had arrived and not started; `overloaded` when that ended the run.
     backlog_max: int = 0
     overloaded: bool = False
@@ -76,6 +112,8 @@ class Requests:
         self.total.merge(other.total)
         self.queue.merge(other.queue)
         self.service.merge(other.service)
+        self.prefix_load.merge(other.prefix_load)
+        self.generated_tokens += other.generated_tokens
         self.backlog_max = max(self.backlog_max, other.backlog_max)
         self.overloaded |= other.overloaded
 
@@ -90,7 +128,13 @@ class Tally:
     bytes: list[int] = field(default_factory=lambda: [0, 0])
     timeline: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
     purposes: list[int] = field(default_factory=lambda: [0] * PURPOSES)
+    # Bytes and ns of each entry.
+    entries: tuple[list[tuple[int, int]], list[tuple[int, int]]] = field(
+        default_factory=lambda: ([], [])
+    )
     requests: int = 0
+    generated_tokens: int = 0
+    prefix_ns: list[int] = field(default_factory=list)
     requests_ns: list[int] = field(default_factory=list)
     queue_ns: list[int] = field(default_factory=list)
     service_ns: list[int] = field(default_factory=list)
@@ -142,6 +186,7 @@ class Account:
                 flow.total_bytes += tally.bytes[index]
                 flow.total_operations += tally.operations[index]
                 flow.latency.record(tally.latencies_ns[index])
+                flow.entries.record(tally.entries[index])
                 for second, moved in tally.timeline[index].items():
                     if second < TIMELINE_BINS:
                         flow.timeline[second] += moved
@@ -157,5 +202,7 @@ class Account:
         requests.total.record(tally.requests_ns)
         requests.queue.record(tally.queue_ns)
         requests.service.record(tally.service_ns)
+        requests.prefix_load.record(tally.prefix_ns)
+        requests.generated_tokens += tally.generated_tokens
         requests.backlog_max = max(requests.backlog_max, tally.backlog_max)
         requests.overloaded |= tally.overloaded

@@ -92,6 +92,10 @@ class Control:
         """No I/O is issued from here on."""
         return int(self.clocks.end_ns)
 
+    def measures(self, ns: int) -> bool:
+        """Whether a moment lies in the window."""
+        return self.window_ns <= ns < self.end_ns
+
     @property
     def elapsed_s(self) -> float:
         """Seconds since the start."""

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ..errors import EngineError
-from .account import TIMELINE_BINS, Account, Checks, Flow, Requests
+from .account import TIMELINE_BINS, Account, Checks, Entries, Flow, Requests
 from .blocks import Mismatch, decode, fill_pool
 from .control import Clocks, Control
 from .executor import SAMPLE_EVERY, CoreRefused, Refusal, Settings
@@ -25,15 +25,15 @@ from .files import OpenFiles
 from .histogram import EXACT_BITS, Histogram
 from .operations import OPERATION, PURPOSES, Operations, Stream
 
-Transport = Literal["uring", "threads"]
+Transport = Literal["uring", "threads", "noop"]
 
-_NAMES = {"uring": "uring", "threads": "c_threads"}
-_TRANSPORTS = {"uring": 0, "threads": 1}
+_NAMES = {"uring": "uring", "threads": "c_threads", "noop": "noop"}
+_TRANSPORTS = {"uring": 0, "threads": 1, "noop": 2}
 _VERIFY = {"none": 0, "sampled": 1, "all": 2}
 _REASON_BYTES = 256
 # Histograms of an account, in the order of the enumeration in _core.h.
-_READ, _WRITE, _REQUEST, _QUEUE, _SERVICE = range(5)
-_SERIES = 5
+_READ, _WRITE, _REQUEST, _QUEUE, _SERVICE, _PREFIX, _READ_ENTRY, _WRITE_ENTRY = range(8)
+_SERIES = 8
 _FAILED_CALL, _SHORT, _WRONG_DATA, _BAD_ROW, _FAILED_CORE = range(1, 6)
 # How long the feeder sleeps at most: live counts are copied at each turn.
 _FEED_NS = 50_000_000
@@ -94,12 +94,13 @@ class _Account(ctypes.Structure):
         ("series", _Series * _SERIES),
         ("timeline", ctypes.c_void_p * 2),
         ("bins", ctypes.c_int64),
+        ("sizes", ctypes.c_void_p * 2),
         ("purposes", ctypes.c_int64 * PURPOSES),
         *(
             (name, ctypes.c_int64)
             for name in (
-                "requests", "last_ns", "backlog_max", "overloaded", "starved_ns",
-                "checked_operations", "checked_blocks", "checked_bytes", "mismatches",
+                "requests", "generated_tokens", "last_ns", "backlog_max", "overloaded",
+                "starved_ns", "checked_operations", "checked_blocks", "checked_bytes", "mismatches",
             )
         ),
         ("failure", _Failure),
@@ -176,7 +177,8 @@ class CoreExecutor:
             backlog_limit=settings.backlog_limit,
             store_cap=settings.store_cap or 0,
             open_loop=settings.open_loop,
-            verify=_VERIFY[settings.verify],
+            # What was never read has nothing to compare.
+            verify=_VERIFY["none" if transport == "noop" else settings.verify],
             sample_every=SAMPLE_EVERY,
             sync=settings.durability == "fdatasync",
             chunk_files=settings.chunk_files,
@@ -244,11 +246,16 @@ class _ShardAccount:
     def __init__(self) -> None:
         self._histograms = [Histogram() for _ in range(_SERIES)]
         self._timeline = [np.zeros(TIMELINE_BINS, dtype=np.int64) for _ in range(2)]
+        self._entries = [
+            Entries(latency=self._histograms[series]) for series in (_READ_ENTRY, _WRITE_ENTRY)
+        ]
         self.in_c = _Account(bins=TIMELINE_BINS)
         for series, histogram in zip(self.in_c.series, self._histograms, strict=True):
             series.counts = histogram.counts.ctypes.data
         for kind, timeline in enumerate(self._timeline):
             self.in_c.timeline[kind] = timeline.ctypes.data
+        for kind, entries in enumerate(self._entries):
+            self.in_c.sizes[kind] = entries.sizes.ctypes.data
 
     def read(self, in_c: _Account) -> Account:
         """The account as it stands in C, which is a copy of `in_c` with the same pointers."""
@@ -269,6 +276,8 @@ class _ShardAccount:
             total=self._histograms[_REQUEST],
             queue=self._histograms[_QUEUE],
             service=self._histograms[_SERVICE],
+            prefix_load=self._histograms[_PREFIX],
+            generated_tokens=in_c.generated_tokens,
             backlog_max=in_c.backlog_max,
             overloaded=bool(in_c.overloaded),
         )
@@ -286,6 +295,7 @@ class _ShardAccount:
             total_operations=flow.total_operations,
             latency=self._histograms[(_READ, _WRITE)[kind]],
             timeline=self._timeline[kind],
+            entries=self._entries[kind],
         )
 
 

@@ -1,7 +1,8 @@
 """What any executor of operations offers, what it needs to know beforehand, and which one is taken.
 
 Three do the same by different means: io_uring in C, threads in C, threads in Python. The chain is
-tried in this order, and what was refused on the way is kept.
+tried in this order, and what was refused on the way is kept. A fourth, noop, moves no bytes at all:
+what a plan does without storage, and how fast. It is taken only where it is asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .operations import Stream
 
 Verify = Literal["all", "sampled", "none"]
 Durability = Literal["none", "fdatasync", "dsync"]
-CoreChoice = Literal["auto", "uring", "threads", "python"]
+CoreChoice = Literal["auto", "uring", "threads", "python", "noop"]
 
 DEFAULT_IO_BYTES = 2**20
 # Rings of a rank unless the workload says otherwise: one core can drive a fast device, two hide
@@ -50,7 +51,7 @@ class Settings:
     have arrived and not started end the run. `gate_slots` is how many slots gated rows may name.
     With `chunk_files` files are directories and each chunk has a file of its own in there.
     `key` is the run's part of every stamp, `pool_seed` makes what is written around the stamps.
-    With `dsync` the files must have been opened for it.
+    With `dsync` the files must have been opened for it. The noop core verifies nothing.
     """
 
     depth: int
@@ -134,7 +135,9 @@ def executor_for(files: OpenFiles, settings: Settings) -> Executor:
 
     fast: list[Transport] = ["threads"] if settings.chunk_files else ["uring", "threads"]
     refused: list[Refusal] = []
-    if settings.core != "auto":
+    if settings.core == "noop":
+        fast = ["noop"]
+    elif settings.core != "auto":
         fast = [transport for transport in fast if transport == settings.core]
         if settings.core == "uring" and not fast:
             raise EngineError("io.core uring does not work with a file for each chunk")

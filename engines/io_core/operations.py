@@ -33,7 +33,7 @@ OPERATION = np.dtype(
         ("request", "<u4"),  # the user's request that this belongs to, from 0
         ("slot", "<u4"),  # of a gated row, counted over the whole rank
         ("order", "<u4"),  # of a gated row: how many of its slot come earlier in the plan
-        ("reserved", "<u4"),
+        ("tokens", "<u4"),  # on the row that closes a request: how many it generates; else 0
         ("step", "<u2"),  # within the request
         ("spare", "<u2"),
         ("kind", "u1"),  # LOAD or STORE

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 
@@ -133,8 +134,7 @@ class _Shard:
         self._sync = settings.durability == "fdatasync"
         self._planned = 0
         self._transfers = 0
-        self._asked: tuple[int, int] | None = None
-        self._first_ns = 0
+        self._request = _Request()
         self._stamper = Stamper(settings.key, settings.largest_bytes // BLOCK_BYTES)
         size = settings.largest_bytes
         self._read = arena[2 * number * size : (2 * number + 1) * size]
@@ -148,11 +148,14 @@ class _Shard:
     def work(self, stream: Stream, control: Control, account: Account) -> None:
         """The life of a shard's thread."""
         self._planned = self._transfers = 0
-        self._asked = None
+        self._request = _Request()
         try:
             for block in stream:
                 if not self._work_off(block, control, account):
                     return
+            tally = Tally()
+            self._request.end(control, tally)
+            account.add(tally)
         except EngineError as error:
             control.fail(str(error))
         except BaseException as error:  # handed to the main thread, which shows its traceback
@@ -173,11 +176,14 @@ class _Shard:
         rows = zip(block.tolist(), self._chosen(block), strict=False)
         for row, check in rows:
             _, chunk, arrival, length, version, _, user, request, slot, order = row[:10]
-            kind, gate = row[13], row[16]
-            if (user, request) != self._asked:
-                self._asked, self._first_ns = (user, request), 0
+            step, kind, gate = row[11], row[13], row[16]
+            if (user, request) != self._request.identity:
+                self._request.end(control, tally)
+                intended_ns = control.start_ns + arrival if backlog else None
+                self._request = _Request((user, request), intended_ns)
                 if backlog and not backlog.start(arrival, control, self._settings, tally):
                     return False
+            self._request.reach(step, kind, control, tally)
             if gate:
                 self._gates.wait(kind, slot, version, order, control)
             if kind == STORE:
@@ -188,7 +194,7 @@ class _Shard:
                     return False
                 self._transfer(row)
                 completed = clock()
-            self._first_ns = self._first_ns or started
+            self._request.add(kind, length, started, completed)
             self._count(row, started, completed, control, tally)
             if gate:
                 self._gates.complete(kind, slot)
@@ -247,29 +253,23 @@ class _Shard:
     def _count(
         self, row: _Row, started: int, completed: int, control: Control, tally: Tally
     ) -> None:
-        arrival, length, kind, purpose, closes = row[2], row[3], row[13], row[14], row[15]
+        length, kind, purpose, closes = row[3], row[13], row[14], row[15]
         tally.operations[kind] += 1
         tally.bytes[kind] += length
         (control.read_bytes, control.written_bytes)[kind][self._number] += length
         tally.last_ns = completed
-        window_ns = control.window_ns
-        if not window_ns <= completed < control.end_ns:
-            return
-        tally.latencies_ns[kind].append(completed - started)
-        tally.window_bytes[kind] += length
-        second = (completed - window_ns) // 10**9
-        tally.timeline[kind][second] = tally.timeline[kind].get(second, 0) + length
-        tally.purposes[purpose] += 1
-        if not closes:
-            return
-        tally.requests += 1
-        if not self._settings.open_loop:
-            tally.requests_ns.append(completed - self._first_ns)
-            return
-        intended = control.start_ns + arrival
-        tally.requests_ns.append(completed - intended)
-        tally.queue_ns.append(max(self._first_ns - intended, 0))
-        tally.service_ns.append(completed - self._first_ns)
+        if control.measures(completed):
+            tally.latencies_ns[kind].append(completed - started)
+            tally.window_bytes[kind] += length
+            second = (completed - control.window_ns) // 10**9
+            tally.timeline[kind][second] = tally.timeline[kind].get(second, 0) + length
+            tally.purposes[purpose] += 1
+            if closes:
+                tally.generated_tokens += row[10]
+                self._request.complete(completed, tally)
+        if closes:
+            self._request.end(control, tally)
+            self._request = _Request()
 
     def _chosen(self, block: Operations) -> Iterable[bool]:
         """Which rows of a block are verified once they are carried out."""
@@ -304,6 +304,66 @@ class _Shard:
 
     def _place(self, row: _Row, within_bytes: int = 0) -> Place:
         return Place(kind=row[13], path=self._path(row), offset_bytes=row[0] + within_bytes)
+
+
+@dataclass(slots=True)
+class _Request:
+    """The request that a shard is at, its rows one after another; `intended_ns` in an open loop."""
+
+    identity: tuple[int, int] | None = None
+    intended_ns: int | None = None
+    first_ns: int = 0
+    stored: bool = False
+    # Last completion of the loads before the first store, until noted.
+    prefix_ns: int = 0
+    step: int = 0
+    # Of the step by kind: first submission, last completion, bytes.
+    entries: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+    @property
+    def begun_ns(self) -> int:
+        return self.first_ns if self.intended_ns is None else self.intended_ns
+
+    def reach(self, step: int, kind: int, control: Control, tally: Tally) -> None:
+        """Before a row: notes what is complete once this is the next one."""
+        if step != self.step:
+            self._end_step(control, tally)
+            self.step = step
+        if kind == STORE and not self.stored:
+            self._end_prefix(control, tally)
+            self.stored = True
+
+    def add(self, kind: int, length: int, started_ns: int, completed_ns: int) -> None:
+        """After a row."""
+        self.first_ns = self.first_ns or started_ns
+        if not self.stored:
+            self.prefix_ns = completed_ns
+        first_ns, _, size_bytes = self.entries.get(kind, (started_ns, 0, 0))
+        self.entries[kind] = (first_ns, completed_ns, size_bytes + length)
+
+    def complete(self, completed_ns: int, tally: Tally) -> None:
+        """After its last row, inside the window."""
+        tally.requests += 1
+        tally.requests_ns.append(completed_ns - self.begun_ns)
+        if self.intended_ns is not None:
+            tally.queue_ns.append(max(self.first_ns - self.intended_ns, 0))
+            tally.service_ns.append(completed_ns - self.first_ns)
+
+    def end(self, control: Control, tally: Tally) -> None:
+        """It has no further rows."""
+        self._end_step(control, tally)
+        self._end_prefix(control, tally)
+
+    def _end_step(self, control: Control, tally: Tally) -> None:
+        for kind, (first_ns, last_ns, size_bytes) in self.entries.items():
+            if control.measures(last_ns):
+                tally.entries[kind].append((size_bytes, last_ns - first_ns))
+        self.entries.clear()
+
+    def _end_prefix(self, control: Control, tally: Tally) -> None:
+        if self.prefix_ns and control.measures(self.prefix_ns):
+            tally.prefix_ns.append(self.prefix_ns - self.begun_ns)
+        self.prefix_ns = 0
 
 
 class _Backlog:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..io_core.blocks import BLOCK_BYTES
-from ..io_core.operations import STORE, Operations, Stream
+from ..io_core.operations import OPERATION, STORE, Operations, Stream
 from .workload import SEGMENT_LIMIT_BYTES
 
 HASHED_OPERATIONS = 16384
@@ -44,28 +44,6 @@ PURPOSE_NAMES = (
 
 # A block of a stream is closed when it holds this many rows.
 BLOCK_ROWS = 2048
-
-ROW = np.dtype(
-    [
-        ("offset", "<u8"),
-        ("chunk", "<u8"),
-        ("arrival", "<u8"),
-        ("length", "<u4"),
-        ("version", "<u4"),
-        ("file", "<u4"),
-        ("user", "<u4"),
-        ("request", "<u4"),
-        ("slot", "<u4"),
-        ("order", "<u4"),
-        ("reserved", "<u4"),
-        ("step", "<u2"),
-        ("spare", "<u2"),
-        ("kind", "u1"),
-        ("purpose", "u1"),
-        ("closes", "u1"),
-        ("gate", "u1"),
-    ]
-)
 
 Slots = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -195,7 +173,7 @@ class Rows:
         rows = self._at(slots)
         rows["length"][np.cumsum(lengths) - 1] = tails
         for name, values in zip(_ITEM_COLUMNS, columns, strict=True):
-            rows[name] = np.repeat(np.array(values, dtype=ROW[name]), lengths)
+            rows[name] = np.repeat(np.array(values, dtype=OPERATION[name]), lengths)
         rows["gate"] = 1
         rows["closes"][-1] = 1
         changed = (rows["user"][1:] != rows["user"][:-1]) | (
@@ -215,7 +193,7 @@ class Rows:
 
     def _at(self, slots: Slots) -> Operations:
         """Rows for slots: place, chunk and full length are set, all else is 0."""
-        rows: Operations = np.zeros(len(slots), dtype=ROW)
+        rows: Operations = np.zeros(len(slots), dtype=OPERATION)
         rows["file"], within = np.divmod(slots, self._slots_per_file)
         rows["offset"] = within * self._slot_bytes
         rows["chunk"] = self._first_chunk + slots

@@ -228,7 +228,7 @@ def test_the_draws_continue_where_the_last_few_ended():
 
 def test_operations_are_packed():
     assert OPERATION.itemsize == 64
-    assert (first(planner().stream(0, 1), 500)["reserved"] == 0).all()
+    assert (first(planner().stream(0, 1), 500)["tokens"] == 0).all()
 
 
 @given(st.integers(1, 5000), st.integers(1, 2**18).map(lambda blocks: blocks * 4096))

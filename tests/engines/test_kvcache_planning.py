@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlps.engines.io_core.operations import LOAD, STORE
+from mlps.engines.io_core.operations import LOAD, OPERATION, STORE
 from mlps.engines.kvcache_native.layout import Layout
 from mlps.engines.kvcache_native.planning import (
     PURPOSE_NAMES,
-    ROW,
     BlockCache,
     Item,
     Rows,
@@ -241,7 +240,7 @@ def test_words_continue_where_the_last_ones_ended():
 
 
 def test_the_hash_is_over_the_first_operations():
-    block = np.zeros(10_000, dtype=ROW)
+    block = np.zeros(10_000, dtype=OPERATION)
     block["offset"] = np.arange(10_000)
     expected = hashlib.sha256(block.tobytes() + block[:6384].tobytes()).hexdigest()
     assert plan_sha256(iter([block, block, block])) == expected
@@ -250,7 +249,7 @@ def test_the_hash_is_over_the_first_operations():
 
 
 def test_shards_have_the_rows_of_their_users_in_the_plans_order():
-    block = np.zeros(12, dtype=ROW)
+    block = np.zeros(12, dtype=OPERATION)
     block["user"] = [0, 0, 1, 2, 2, 3, 4, 4, 4, 6, 6, 8]
     block["offset"] = np.arange(12)
     odd = list(of_shard(iter([block, block[:2]]), 1, 2))
@@ -265,6 +264,6 @@ def test_whole_blocks(size, rounded):
 
 
 def test_rows_have_no_padding_between_columns():
-    assert ROW.itemsize == 64
-    assert ROW.itemsize == sum(ROW[name].itemsize for name in ROW.names)
+    assert OPERATION.itemsize == 64
+    assert OPERATION.itemsize == sum(OPERATION[name].itemsize for name in OPERATION.names)
     assert len(PURPOSE_NAMES) == 9

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import time
+from dataclasses import replace
+from importlib.resources import files
 
+import jsonschema
 import numpy as np
+import psutil
 
 from mlps.engines.io_core.account import Account, Tally
 from mlps.engines.io_core.executor import Refusal
-from mlps.engines.result import Core, Outcome, Plan, Usage, Window, gather_result
+from mlps.engines.result import Core, Outcome, Plan, Usage, Window, gather_result, usage_now
 from mlps.engines.supervise import Failure
 from mlps.engines.world import SoloWorld
 
@@ -52,6 +58,10 @@ def outcome(rank):
     tally.bytes[0] = 4096
     tally.operations[0] = 4
     tally.checks.blocks = 7
+    tally.entries[0].extend([(2048, 3_000_000 + rank), (2047, 500_000)])
+    tally.requests = 1
+    tally.generated_tokens = 20 + rank
+    tally.prefix_ns.append(300 + rank)
     account.add(tally)
     return Outcome(
         account=account,
@@ -74,10 +84,18 @@ def outcome(rank):
             rings=2,
             refused=(Refusal(core="uring", reason=f"no {rank}"),),
         ),
-        usage=Usage(user_s=1.0 + rank, system_s=0.25),
+        usage=Usage(user_s=1.0 + rank, system_s=0.25, context_switches=40 + rank),
         facts={"fact": rank},
         sums={"sum": 10 + rank},
         lists={"list": [f"item {rank}"]},
+        search={"probes": [rank]},
+        roofline={
+            "tool": f"tool {rank}",
+            "read_bytes": 10,
+            "write_bytes": rank,
+            "elapsed_s": 2.0 - rank,
+            "cpu_s": 0.1,
+        },
     )
 
 
@@ -117,7 +135,73 @@ def test_two_ranks_become_one_result():
     assert result["ranks"]["max_latency_ns"] == [200, 201]
     assert result["ranks"]["write_p99_ns"] == [None, None]
     assert result["ranks"]["cpu_user_s"] == [1.0, 2.0]
+    assert result["ranks"]["entry_read_p95_ns"] == [3_000_000, 3_000_001]
+    assert result["ranks"]["entry_write_p95_ns"] == [None, None]
+    assert result["ranks"]["storage_s"] == [0.0035, 0.0035]
+    assert result["ranks"]["generated_tokens"] == [20, 21]
+    assert result["ranks"]["requests"] == [1, 1]
+    assert result["ranks"]["context_switches"] == [40, 41]
+    assert result["ranks"]["host_memory_bytes"] == [psutil.virtual_memory().total] * 2
     assert result["details"] == {"fact": 0, "sum": 21, "list": ["item 0", "item 1"]}
+
+
+def test_entries_of_all_ranks_are_merged_by_size():
+    result = gathered([outcome(0), outcome(1)])
+    assert result["sizes"] == {
+        "read": [
+            {
+                "below_bytes": 2048,
+                "entries": 2,
+                "bytes": 4094,
+                "sum_ns": 1_000_000,
+                "max_ns": 500_000,
+            },
+            {
+                "below_bytes": 4096,
+                "entries": 2,
+                "bytes": 4096,
+                "sum_ns": 6_000_001,
+                "max_ns": 3_000_001,
+            },
+        ],
+        "write": [],
+    }
+    latency = result["latency"]
+    assert (latency["entry_read"]["sum"], latency["entry_read"]["max"]) == (7_000_001, 3_000_001)
+    assert latency["entry_write"]["min"] is None
+    assert latency["prefix_load"]["upper"] == [300, 301]
+
+
+def test_a_search_is_rank_0s_and_rooflines_are_added():
+    result = gathered([outcome(0), outcome(1)])
+    assert result["search"] == {"probes": [0]}
+    assert result["roofline"] == {
+        "tool": "tool 0",
+        "read_bytes": 20,
+        "write_bytes": 1,
+        "elapsed_s": 2.0,
+        "cpu_s": 0.2,
+    }
+    without = gathered([Outcome(), Outcome()])
+    assert without["search"] is without["roofline"] is None
+    assert without["sizes"] == {}
+
+
+def test_a_result_fits_its_schema_and_stays_small():
+    outcomes = [replace(outcome(rank), search=None) for rank in range(2)]
+    result = {"event": "result", "stage": "run", "option": None, "trial": 0, **gathered(outcomes)}
+    schema = json.loads(files("mlps.schemas").joinpath("stage_result.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(result)
+    assert len(json.dumps(result)) < 6000
+
+
+def test_context_switches_are_counted_over_the_same_span_as_processor_time():
+    before = usage_now()
+    for _ in range(3):
+        time.sleep(0.001)
+    used = usage_now().since(before)
+    assert used.context_switches >= 3
+    assert used.user_s + used.system_s < 0.5
 
 
 def test_the_plan_of_all_is_the_hash_of_each_in_rank_order():
