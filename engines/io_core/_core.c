@@ -664,7 +664,8 @@ static bool has_room(const struct scheduler *s)
 {
 	const struct config *config = &s->core->config;
 	return s->held < AHEAD_ROWS ||
-	       (config->open_loop && s->requests_seen - s->requests_started <= s->backlog_limit);
+	       (config->open_loop && s->backlog_limit > 0 &&
+		s->requests_seen - s->requests_started <= s->backlog_limit);
 }
 
 /* Returns whether more rows would be welcome but none are there yet. */
@@ -985,7 +986,7 @@ static void watch_backlog(struct scheduler *s)
 	int64_t backlog = (int64_t)(s->requests_arrived - s->requests_started);
 	if (backlog > s->account->backlog_max)
 		s->account->backlog_max = backlog;
-	if (backlog <= (int64_t)s->backlog_limit)
+	if (s->backlog_limit == 0 || backlog <= (int64_t)s->backlog_limit)
 		return;
 	s->account->overloaded = 1;
 	int64_t end = atomic_load(&s->core->clocks->end);
