@@ -50,8 +50,9 @@ class Settings:
     bound. With `open_loop` a request waits for its arrival; more than `backlog_limit` requests that
     have arrived and not started end the run, None lets them wait. `gate_slots` is how many slots
     gated rows may name. With `chunk_files` files are directories and each chunk has a file of its
-    own in there. `key` is the run's part of every stamp, `pool_seed` makes what is written around the stamps.
-    With `dsync` the files must have been opened for it. The noop core verifies nothing.
+    own in there. `key` is the run's part of every stamp, `pool_seed` makes what is written
+    around the stamps. With `dsync` the files must have been opened for it. The noop core
+    verifies nothing.
     """
 
     depth: int

@@ -327,10 +327,9 @@ class Bench:
         """Puts into the result what the window held, and how far the plan was carried out."""
         requests = account.requests
         outcome = self._outcome
-        outcome.rates |= {
-            "requests": requests.completed,
-            "generated_tokens": requests.generated_tokens,
-        }
+        outcome.rates["requests"] = requests.completed
+        if self.workload.planned.name != "turns":  # which has no answers
+            outcome.rates["generated_tokens"] = requests.generated_tokens
         outcome.ratios |= {
             name: share for name, share in self.plan.ratios(planned).items() if share[1]
         }

@@ -44,6 +44,7 @@ from .planning import (
     poisson_ns,
     raw_words,
     slots_per_file,
+    ungated,
 )
 from .traffic import Traffic, Zipf, below
 
@@ -363,9 +364,7 @@ class PrefixPlan:
         """Sets what differs from a plan with gates and files of one rank only."""
         rank, ranks = self._parameters.rank, self._parameters.ranks
         files, own_slots = self.files, self._chunks.slots
-        self._chunks.with_lengths(rows)
-        rows["gate"] = 0
-        rows["order"] = 0
+        self._chunks.with_lengths(ungated(rows))
         rows["chunk"] = rank * files.slots + rows["slot"]
         shared = rows["slot"] >= own_slots
         if not shared.any():

@@ -2,8 +2,7 @@
 
 A user holds one conversation at a time. Each turn loads all that the conversation has cached and
 stores the chunks that the turn adds. A conversation ends by chance or when the user's slots are
-full; the next one fills them from the start. Conversation k stores version k + 1; version 0 is what
-was there before, of which the first conversation finds a prompt's worth cached.
+full; the next one fills them from the start. The first conversation finds a prompt's worth cached.
 
 In the plan users follow one another, a turn each, round after round. No slot is used by two users,
 so the order of a user's requests is all the order that the rows need: they have no gates.
@@ -14,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import JobError
-from ..io_core.operations import LOAD, STORE, Operations, Stream
+from ..io_core.operations import LOAD, STORE, Stream
 from .models import Model
 from .planning import (
     BLOCK_ROWS,
@@ -27,11 +27,12 @@ from .planning import (
     SEGMENT_LIMIT_BYTES,
     Counts,
     Files,
-    Slots,
+    Item,
+    Rows,
     poisson_ns,
     raw_words,
-    rows_at,
     slots_per_file,
+    ungated,
     whole_blocks,
 )
 
@@ -41,7 +42,7 @@ _SIZES = 1
 _CONTINUES = 2
 _ARRIVALS = 3
 # Draws made at a time, a multiple of the four words that Philox makes from one counter.
-_DRAWS = 16
+_DRAWS = 64
 _NUMBERS = 2**32
 
 
@@ -88,17 +89,12 @@ class TurnsParameters:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One request: slots below `cached` are loaded, the next `added` ones are stored.
-
-    Of the loaded ones those below `warm` hold version 0, all others the conversation's.
-    """
+class Turn(NamedTuple):
+    """One request: slots below `cached` are loaded, the next `added` ones are stored."""
 
     conversation: int
     cached: int
     added: int
-    warm: int
 
 
 class TurnsPlan:
@@ -125,11 +121,11 @@ class TurnsPlan:
         continues = self._draws(_CONTINUES, user)
         # The odds on the scale of a 64-bit draw.
         goes_on_below = round(parameters.continue_probability * 2**64)
-        warm = cached = min(next(sizes), slots - 1)
+        cached = min(next(sizes), slots - 1)
         conversation = 0
         while True:
             added = min(next(sizes), slots - cached)
-            yield Turn(conversation, cached, added, warm if conversation == 0 else 0)
+            yield Turn(conversation, cached, added)
             cached += added
             if cached == slots or next(continues) >= goes_on_below:
                 conversation += 1
@@ -146,46 +142,36 @@ class TurnsPlan:
             stream=_ARRIVALS,
             rate_per_s=parameters.rate_per_s,
         )
-        block: list[Operations] = []
-        held = 0
+        rows = self._numbered()
         for number in count():
             request, user = divmod(number, parameters.users)
             turn = next(turns[user])
-            rows = self.operations(user, request % _NUMBERS, turn)
-            rows["arrival"] = next(arrivals)
+            for item in self._items(user, request % _NUMBERS, turn, next(arrivals)):
+                rows.add(item)
             counts["requests"] += 1
             counts["loads"] += turn.cached
             counts["stores"] += turn.added
-            block.append(rows)
-            held += len(rows)
-            if held >= BLOCK_ROWS:
-                yield np.concatenate(block)
-                block, held = [], 0
+            if rows.held >= BLOCK_ROWS:
+                yield ungated(rows.take())
 
-    def operations(self, user: int, request: int, turn: Turn) -> Operations:
-        """The operations of one turn, loads first."""
-        rows = self._at(user, np.arange(turn.cached + turn.added))
-        rows["request"] = request
-        rows["version"] = turn.conversation + 1
-        rows["version"][: turn.warm] = 0
-        rows["kind"][: turn.cached] = LOAD
-        rows["kind"][turn.cached :] = STORE
-        # What a turn adds is computed from what it has loaded.
-        rows["step"][turn.cached :] = 1
-        rows["purpose"][: turn.cached] = PREFIX
-        rows["purpose"][turn.cached :] = PREFILL
-        rows["closes"][-1] = 1
-        return rows
+    def _items(self, user: int, request: int, turn: Turn, arrival_ns: int) -> Iterator[Item]:
+        """A turn's loads, then what is computed from them."""
+        first = user * self.parameters.chunks_per_user
+        cached = first + turn.cached
+        tail = self.slot_bytes
+        if turn.cached:
+            loaded = np.arange(first, cached)
+            yield Item(loaded, tail, user, request, 0, LOAD, PREFIX, arrival_ns)
+        added = np.arange(cached, cached + turn.added)
+        yield Item(added, tail, user, request, 1, STORE, PREFILL, arrival_ns)
 
     def cached_rows(self) -> Stream:
         """Stores of version 0 into the slots that first conversations find cached."""
+        rows = self._numbered()
         for user in range(self.parameters.users):
-            warm = next(self.turns(user)).warm
-            rows = self._at(user, np.arange(warm))
-            rows["kind"] = STORE
-            rows["purpose"] = PREFILL
-            rows["closes"][-1] = 1
-            yield rows
+            first = user * self.parameters.chunks_per_user
+            slots = np.arange(first, first + next(self.turns(user)).cached)
+            yield rows.initial(slots, np.full(len(slots), self.slot_bytes))
 
     def counts(self) -> Counts:
         """Requests, and chunks that they load and store, since `rows` was called."""
@@ -195,13 +181,9 @@ class TurnsPlan:
         """None: a user finds all that its conversation has."""
         return {}
 
-    def _at(self, user: int, slots: Slots) -> Operations:
-        """Rows for slots of a user: place, length, chunk and user are set, all else is 0."""
-        index = user * self.parameters.chunks_per_user + slots
-        rows = rows_at(index, slot_bytes=self.slot_bytes)
-        rows["chunk"] = self.parameters.rank * self.files.slots + index
-        rows["user"] = user
-        return rows
+    def _numbered(self) -> Rows:
+        parameters = self.parameters
+        return Rows(slots=parameters.slots, slot_bytes=self.slot_bytes, rank=parameters.rank)
 
     def _sizes(self, user: int) -> Iterator[int]:
         """Chunks of a prompt, uniform from 1 to `turn_chunks_max`."""
