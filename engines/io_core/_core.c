@@ -34,7 +34,7 @@ enum {
 #define SECOND_NS 1000000000LL
 #define IDLE_NS 10000000LL  /* how soon an idle shard sees that the run has ended */
 #define HUNGRY_NS 500000LL  /* how soon a busy one with room sees that rows were fed */
-#define GATED_NS 50000LL    /* how soon one sees what another shard has completed */
+#define GATED_NS 200000LL   /* how soon one with room sees what another shard has completed */
 #define HUGE_PAGE_BYTES (2UL << 20)
 /* SplitMix64, as in blocks.py. */
 #define MIX_1 0xBF58476D1CE4E5B9ULL
@@ -1004,7 +1004,7 @@ static int64_t patience(const struct scheduler *s, bool hungry)
 		return -1; /* only for what is in flight */
 	if (hungry && s->in_flight > 0 && s->free_pieces != NULL && wait > HUNGRY_NS)
 		wait = HUNGRY_NS;
-	if (s->gate_wait.head != NULL && wait > GATED_NS)
+	if (s->gate_wait.head != NULL && s->free_pieces != NULL && wait > GATED_NS)
 		wait = GATED_NS;
 	if (s->core->config.open_loop && s->heap_count > 0 && s->active < s->request_limit) {
 		int64_t arrival = atomic_load(&clocks->start) + (int64_t)s->heap[0]->head->row.arrival;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,7 @@ Tool = Literal["auto", "fio", "raw"]
 # Stream of random numbers for the order of operations.
 _ORDER = 66
 _NAP_S = 0.05
+_GIB = 2**30
 _PR_SET_PDEATHSIG = 1
 
 
@@ -131,14 +133,17 @@ def plain_rows(rows: Operations) -> Stream:
 
 
 def _first_rows(bench: Bench) -> Operations:
-    """As many operations of the plan as its hash covers."""
-    blocks, held = [], 0
+    """The beginning of the plan: what storage of 1 GiB/s would be asked for in ramp and window."""
+    workload = bench.workload
+    left = max(1, math.ceil((workload.ramp_s + workload.duration_s) * _GIB))
+    blocks: list[Operations] = []
     for block in bench.new_plan().rows():
-        blocks.append(block)
-        held += len(block)
-        if held >= HASHED_OPERATIONS:
+        ends = np.cumsum(block["length"].astype(np.int64))
+        blocks.append(block[: int(np.searchsorted(ends, left)) + 1])
+        left -= int(ends[-1])
+        if left <= 0 or sum(map(len, blocks)) >= HASHED_OPERATIONS:
             break
-    return np.concatenate(blocks)[:HASHED_OPERATIONS]
+    return np.concatenate(blocks)
 
 
 # ---------------------------------------------------------------- fio
@@ -196,7 +201,8 @@ def fio_argv(
         "--norandommap",
         "--random_generator=tausworthe64",
         "--time_based",
-        f"--runtime={runtime_s:g}",
+        # In ms: fio takes a fraction of a second for no limit at all.
+        f"--runtime={round(runtime_s * 1000)}ms",
         "--output-format=json",
     ]
 
