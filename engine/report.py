@@ -9,9 +9,9 @@ from typing import TextIO
 from . import archive as files
 from .archive import Archive
 from .canonical import Document
-from .collect import GIB
 from .errors import ArchiveError
 from .tables import csv_text, write_table
+from .units import GIB
 
 # What a table shows of a direction, in order: metric name without its direction, label.
 DIRECTION_ROWS = (
