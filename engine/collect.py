@@ -200,11 +200,12 @@ def _memory(result: Document) -> Metrics:
 def host_memory_bytes(result: Document) -> int | None:
     """Memory of all hosts, each counted once; None where that of a host is not known."""
     ranks = result["ranks"]
-    reported = ranks.get("host_memory_bytes", [])
-    by_host = dict(zip(ranks["host_index"], reported, strict=bool(reported)))
-    if not by_host or not all(by_host.values()):
-        return None
-    return sum(by_host.values())
+    by_host: dict[int, int] = {}
+    for host, memory_bytes in zip(
+        ranks["host_index"], ranks.get("host_memory_bytes", []), strict=False
+    ):
+        by_host[host] = max(by_host.get(host, 0), memory_bytes or 0)
+    return sum(by_host.values()) if by_host and all(by_host.values()) else None
 
 
 def _steadiness(result: Document) -> Metrics:

@@ -151,9 +151,10 @@ def _drift(name: str, result: Document) -> list[Finding]:
             rule="RES-06",
             severity="warning",
             key=name,
-            text=f"throughput {word} by {abs(drift.drift_pct):.1f} % of its mean within "
-            f"{drift.length_s:g} s: {drift.first_bytes_per_s / GIB:.2f} GiB/s in the first fifth, "
-            f"{drift.last_bytes_per_s / GIB:.2f} GiB/s in the last",
+            text=f"throughput {word} within {drift.length_s:g} s: "
+            f"{drift.first_bytes_per_s / GIB:.2f} GiB/s in the first fifth, "
+            f"{drift.last_bytes_per_s / GIB:.2f} GiB/s in the last "
+            f"(drift {drift.drift_pct:+.1f} % of the mean)",
             hint="a longer benchmark.ramp_s, so that it settles before the window",
         )
     ]
