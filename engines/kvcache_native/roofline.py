@@ -30,7 +30,7 @@ from ..io_core.operations import LOAD, STORE, Operations, Stream
 from ..section import Section
 from ..stage import Session
 from .bench import Bench
-from .planning import HASHED_OPERATIONS, raw_words
+from .planning import raw_words
 
 Tool = Literal["auto", "fio", "raw"]
 
@@ -38,6 +38,7 @@ Tool = Literal["auto", "fio", "raw"]
 _ORDER = 66
 _NAP_S = 0.05
 _GIB = 2**30
+_ROWS_MAX = 2**18
 _PR_SET_PDEATHSIG = 1
 
 
@@ -133,17 +134,37 @@ def plain_rows(rows: Operations) -> Stream:
 
 
 def _first_rows(bench: Bench) -> Operations:
-    """The beginning of the plan: what storage of 1 GiB/s would be asked for in ramp and window."""
+    """What storage of 1 GiB/s would be asked for in ramp and window."""
     workload = bench.workload
-    left = max(1, math.ceil((workload.ramp_s + workload.duration_s) * _GIB))
+    budget_bytes = math.ceil((workload.ramp_s + workload.duration_s) * _GIB)
+    return begun_first(bench.new_plan().rows(), budget_bytes, workload.planned.requests_in_flight)
+
+
+def begun_first(rows: Stream, budget_bytes: int, requests_in_flight: int) -> Operations:
+    """The operations of a plan up to so many bytes, about in the order in which they are begun.
+
+    Requests in flight advance beside each other: should the bytes not suffice for all of them,
+    every one has got equally far.
+    """
     blocks: list[Operations] = []
-    for block in bench.new_plan().rows():
-        ends = np.cumsum(block["length"].astype(np.int64))
-        blocks.append(block[: int(np.searchsorted(ends, left)) + 1])
-        left -= int(ends[-1])
-        if left <= 0 or sum(map(len, blocks)) >= HASHED_OPERATIONS:
+    held_bytes = held_rows = requests = 0
+    for block in rows:
+        blocks.append(block)
+        held_rows += len(block)
+        held_bytes += int(block["length"].sum(dtype=np.int64))
+        requests += int(block["closes"].sum())
+        enough = held_bytes >= budget_bytes and requests >= requests_in_flight
+        if enough or held_rows >= _ROWS_MAX:
             break
-    return np.concatenate(blocks)
+    every = np.concatenate(blocks)
+    last = np.flatnonzero(every["closes"])[:requests_in_flight]
+    wave = every[: last[-1] + 1] if len(last) else every
+    if wave["length"].sum(dtype=np.int64) >= budget_bytes:
+        begins = np.concatenate(([0], last[:-1] + 1))
+        nth = np.arange(len(wave)) - np.repeat(begins, np.diff(last, prepend=-1))
+        every = wave[np.argsort(nth, kind="stable")]
+    moved = np.cumsum(every["length"], dtype=np.int64)
+    return every[: int(np.searchsorted(moved, budget_bytes)) + 1]
 
 
 # ---------------------------------------------------------------- fio
