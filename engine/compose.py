@@ -31,15 +31,20 @@ from .canonical import Document, sha256_file
 from .errors import ConfigError, Problem
 from .options import GROUPS, find_options, packaged_conf, shadowed
 
-PATH_KEYS = ("data_dir", "results_dir")
+PATH_KEYS = ("data_dir", "results_dir", "benchmark.trace.path")
 
 
 def _product(*factors: float) -> float:
     return math.prod(factors)
 
 
-# The one resolver: a size may follow from another value. It reads nothing of the machine.
+def _largest(*values: float) -> float:
+    return max(values)
+
+
+# The only resolvers: a size may follow from other values. They read nothing of the machine.
 OmegaConf.register_new_resolver("mlps.mul", _product, replace=True)
+OmegaConf.register_new_resolver("mlps.max", _largest, replace=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,7 @@ class Composition:
 def compose(overrides: Sequence[str], *, conf_dirs: Sequence[Path], cwd: Path) -> Composition:
     """Compose a job from packaged files, a user's directories and overrides.
 
-    Relative data_dir and results_dir are taken from cwd. Raises ConfigError where nothing can be
+    Relative paths of PATH_KEYS are taken from cwd. Raises ConfigError where nothing can be
     composed; everything that can be reported together with schema errors is in `problems`.
     """
     parsed = parse_overrides(overrides, multirun=False)
@@ -85,8 +90,7 @@ def compose(overrides: Sequence[str], *, conf_dirs: Sequence[Path], cwd: Path) -
         raise _no_benchmark(conf_dirs)
     origins = _origins(values, files, parsed, defaults)
     for key in PATH_KEYS:
-        if isinstance(values.get(key), str):
-            values[key] = str((cwd / Path(values[key]).expanduser()).absolute())
+        _make_absolute(values, key, cwd)
     return Composition(
         values=values,
         origins=origins,
@@ -99,6 +103,16 @@ def compose(overrides: Sequence[str], *, conf_dirs: Sequence[Path], cwd: Path) -
             for path in shadowed(conf_dirs)
         ),
     )
+
+
+def _make_absolute(values: Document, key: str, cwd: Path) -> None:
+    *above, name = key.split(".")
+    for part in above:
+        values = values.get(part) or {}
+        if not isinstance(values, dict):
+            return
+    if isinstance(values.get(name), str):
+        values[name] = str((cwd / Path(values[name]).expanduser()).absolute())
 
 
 def parse_overrides(overrides: Sequence[str], *, multirun: bool) -> list[Override]:

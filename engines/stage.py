@@ -25,6 +25,7 @@ from .contract import (
 )
 from .errors import EngineError, JobError
 from .io_core.control import Control
+from .io_core.histogram import Histogram
 from .result import Outcome, gather_result
 from .supervise import Failure, Phase, Status, Unit, Work, supervise
 from .world import World, host_name, open_world
@@ -41,11 +42,12 @@ class StageEnded(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a job needs before its first stage; `arithmetic` shows where the bytes come from."""
+    """What a job needs before its first stage; the arithmetics show where the bytes come from."""
 
     disk_bytes: int
     memory_bytes_per_rank: int
     disk_arithmetic: str
+    memory_arithmetic: str
 
 
 class Session:
@@ -96,6 +98,21 @@ class Session:
             self.status = "failed"
             raise StageEnded
         return value[0]
+
+    def exchange(self, value: Value) -> list[Value]:
+        """The small values of all ranks, by rank, in every rank."""
+        return self._world.broadcast(self._world.gather(value))
+
+    def merged(self, histogram: Histogram) -> Histogram:
+        """The histograms of all ranks in one on rank 0; elsewhere without its counts."""
+        every = self.exchange((histogram.total, histogram.minimum, histogram.maximum))
+        totals, lows, highs = zip(*every, strict=True)
+        result = Histogram()
+        result.counts = self._world.sum_counts(histogram.counts)
+        result.total = sum(totals)
+        result.minimum = min((low for low in lows if low is not None), default=None)
+        result.maximum = max((high for high in highs if high is not None), default=None)
+        return result
 
     def phase(
         self, name: str, work: Work, *, unit: Unit, total: float, control: Control | None = None
@@ -164,6 +181,7 @@ def _tell_needs(engine: Engine, console: Console, arguments: Arguments, ranks: i
             "disk_bytes": needs.disk_bytes,
             "memory_bytes_per_rank": needs.memory_bytes_per_rank,
             "disk_arithmetic": needs.disk_arithmetic,
+            "memory_arithmetic": needs.memory_arithmetic,
         }
     )
     return 0

@@ -174,7 +174,7 @@ class CoreExecutor:
             depth=settings.depth,
             io_bytes=settings.transfer_bytes,
             requests=settings.requests_in_flight or _UNLIMITED,
-            backlog_limit=settings.backlog_limit,
+            backlog_limit=settings.backlog_limit or 0,
             store_cap=settings.store_cap or 0,
             open_loop=settings.open_loop,
             # What was never read has nothing to compare.

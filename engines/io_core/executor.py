@@ -48,10 +48,11 @@ class Settings:
     `largest_bytes` bounds an operation. `rings` divides all that, None for a default.
     `requests_in_flight` and `store_cap` bound the requests and the stores in flight, None for no
     bound. With `open_loop` a request waits for its arrival; more than `backlog_limit` requests that
-    have arrived and not started end the run. `gate_slots` is how many slots gated rows may name.
-    With `chunk_files` files are directories and each chunk has a file of its own in there.
-    `key` is the run's part of every stamp, `pool_seed` makes what is written around the stamps.
-    With `dsync` the files must have been opened for it. The noop core verifies nothing.
+    have arrived and not started end the run, None lets them wait. `gate_slots` is how many slots
+    gated rows may name. With `chunk_files` files are directories and each chunk has a file of its
+    own in there. `key` is the run's part of every stamp, `pool_seed` makes what is written
+    around the stamps. With `dsync` the files must have been opened for it. The noop core
+    verifies nothing.
     """
 
     depth: int
@@ -65,7 +66,7 @@ class Settings:
     requests_in_flight: int | None = None
     store_cap: int | None = None
     open_loop: bool = False
-    backlog_limit: int = 10_000
+    backlog_limit: int | None = 10_000
     gate_slots: int = 0
     chunk_files: bool = False
     core: CoreChoice = "auto"

@@ -72,6 +72,23 @@ def open_files(paths: Sequence[Path], *, direct: bool, dsync: bool = False) -> O
     )
 
 
+def open_directories(paths: Sequence[Path], *, direct: bool, dsync: bool = False) -> OpenFiles:
+    """Opens directories in which files will be opened one by one; raises EngineError.
+
+    Whether and how these can bypass the page cache is found out with a file that is removed again.
+    """
+    alignment, refused = _probe_in(paths[0]) if direct and paths else (1, None)
+    direct = direct and refused is None
+    return OpenFiles(
+        paths=tuple(paths),
+        descriptors=_open_all(paths, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
+        direct=direct,
+        direct_refused=refused,
+        alignment_bytes=alignment,
+        open_flags=(os.O_DIRECT if direct else 0) | (os.O_DSYNC if dsync else 0),
+    )
+
+
 def preallocate(path: Path, size_bytes: int) -> None:
     """Makes a file of this size with space reserved for all of it; raises EngineError."""
     try:
@@ -131,6 +148,18 @@ def _probe(path: Path) -> tuple[int, str | None]:
     if alignment > BLOCK_BYTES:
         return 1, f"direct I/O wants multiples of {alignment} bytes, ours are {BLOCK_BYTES}"
     return alignment, None
+
+
+def _probe_in(directory: Path) -> tuple[int, str | None]:
+    """The same for files that will be made in a directory."""
+    path = directory / "PROBE"
+    try:
+        path.write_bytes(bytes(BLOCK_BYTES))
+        return _probe(path)
+    except OSError as error:
+        raise storage_error(error, "write", path) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def direct_alignment(descriptor: int) -> int | None:

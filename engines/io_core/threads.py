@@ -387,7 +387,7 @@ class _Backlog:
         backlog = int(np.searchsorted(self._arrivals, since_ns, "right")) - self._started
         self._started += 1
         tally.backlog_max = max(tally.backlog_max, backlog)
-        if backlog > settings.backlog_limit:
+        if settings.backlog_limit is not None and backlog > settings.backlog_limit:
             tally.overloaded = True
             control.finish()
         return not tally.overloaded

@@ -7,8 +7,11 @@ rows that it makes of this are ordered by gates, so hits never depend on the sto
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,9 +19,13 @@ from numpy.typing import NDArray
 
 from ..io_core.blocks import BLOCK_BYTES
 from ..io_core.operations import OPERATION, STORE, Operations, Stream
-from .workload import SEGMENT_LIMIT_BYTES
 
+# No file is larger, and no slot.
+SEGMENT_LIMIT_BYTES = 2**30
 HASHED_OPERATIONS = 16384
+NS_PER_S = 10**9
+
+Counts = Mapping[str, int]
 
 # Purposes of operations.
 PREFIX = 0  # load of a shared prefix or system prompt
@@ -44,22 +51,55 @@ PURPOSE_NAMES = (
 
 # A block of a stream is closed when it holds this many rows.
 BLOCK_ROWS = 2048
+# Blocks that a shard's queue and scheduler may hold, and then some.
+_MARKS = 64
+_DRAWN_GAPS = 256
 
 Slots = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """The files that rows name by number: the rank's own, then the shared ones of every rank.
+
+    `own` files hold `own_slots`; each rank has `shared` files of `shared_slots`, rank r's begin at
+    `own + r * shared`. All but the last of a kind have `slots_per_file`.
+    """
+
+    own_slots: int
+    slots_per_file: int
+    shared_slots: int = 0
+
+    @property
+    def own(self) -> int:
+        """Files of the rank alone."""
+        return -(-self.own_slots // self.slots_per_file)
+
+    @property
+    def shared(self) -> int:
+        """Files of each rank that all ranks read."""
+        return -(-self.shared_slots // self.slots_per_file)
+
+    @property
+    def slots(self) -> int:
+        """Places that a rank fills: its own, then those it shares."""
+        return self.own_slots + self.shared_slots
+
+
 class RankPlan(Protocol):
     """The plan of one rank: equal inputs give equal rows, whatever the storage and the ranks.
 
-    `generator` names the rules that made it, with their version. The rank's files have `slots`
-    places of `slot_bytes` each, a multiple of 4 KiB.
+    `generator` names the rules that made it, with their version. A slot of the rank's files has
+    `slot_bytes`, a multiple of 4 KiB. `gated` rows wait for other users' rows.
     """
 
     @property
     def generator(self) -> str: ...
     @property
-    def slots(self) -> int: ...
+    def gated(self) -> bool: ...
+    @property
+    def files(self) -> Files: ...
     @property
     def slot_bytes(self) -> int: ...
 
@@ -69,8 +109,16 @@ class RankPlan(Protocol):
     def cached_rows(self) -> Stream:
         """Stores of version 0 into every slot that the plan finds cached at its start."""
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Counts:
         """Counters in logical time of what the stream begun last has planned so far."""
+
+    def ratios(self, counts: Counts) -> dict[str, tuple[int, int]]:
+        """Shares of these counts that are worth publishing, each a part and its whole."""
+
+
+def slots_per_file(slot_bytes: int) -> int:
+    """Slots that a file holds."""
+    return SEGMENT_LIMIT_BYTES // slot_bytes
 
 
 def plan_sha256(rows: Stream) -> str:
@@ -97,6 +145,102 @@ def of_shard(rows: Stream, shard: int, shards: int) -> Stream:
             yield own
 
 
+def first_requests(rows: Stream, requests: int | None) -> Stream:
+    """A plan's rows up to the end of so many requests, all of them for None."""
+    left = math.inf if requests is None else requests
+    for block in rows:
+        closing = np.flatnonzero(block["closes"])
+        if len(closing) >= left:
+            yield block[: closing[int(left) - 1] + 1]
+            return
+        left -= len(closing)
+        yield block
+
+
+class Followed:
+    """A plan's rows with its counters as they stood at the end of each block."""
+
+    def __init__(self, plan: RankPlan) -> None:
+        self._plan = plan
+        self._rows = 0
+        # Rows planned and the counters at that point; those long passed are dropped.
+        self._marks: deque[tuple[int, Counts]] = deque([(0, {})], maxlen=_MARKS)
+
+    def rows(self) -> Stream:
+        """The rows of the plan."""
+        for block in self._plan.rows():
+            self._rows += len(block)
+            self._marks.append((self._rows, self._plan.counts()))
+            yield block
+
+    def counts(self, rows: int) -> Counts:
+        """The counters of the plan's first rows, to within a block."""
+        passed = [counts for at, counts in self._marks if at <= rows]
+        return passed[-1] if passed else {}
+
+
+class Excerpts:
+    """A plan's requests in one excerpt after the other, each timed anew.
+
+    All of an excerpt must be consumed before the next is taken.
+    """
+
+    def __init__(self, rows: Stream, gaps: Iterator[float]) -> None:
+        self._rows = rows
+        self._gaps = gaps
+        self._rest: Operations | None = None
+
+    def take(self, requests: int, rate_per_s: float) -> Stream:
+        """The next requests, as a Poisson process from the start of the excerpt on."""
+        now_ns = 0.0
+        left = requests
+        while left:
+            block = self._rest if self._rest is not None else next(self._rows, None)
+            if block is None:
+                return
+            closing = np.flatnonzero(block["closes"])[:left]
+            end = closing[-1] + 1 if len(closing) else len(block)
+            self._rest = block[end:] if end < len(block) else None
+            left -= len(closing)
+            taken = block[:end].copy()
+            gaps = np.fromiter(self._gaps, np.float64, len(closing)) * NS_PER_S / rate_per_s
+            arrivals = now_ns + np.cumsum(gaps)
+            now_ns = float(arrivals[-1])
+            lengths = np.diff(closing, prepend=-1)
+            taken["arrival"] = np.repeat(np.maximum(1, arrivals.round()), lengths)
+            yield taken
+
+
+def poisson_ns(*, seed: int, rank: int, stream: int, rate_per_s: float | None) -> Iterator[int]:
+    """Arrival times of a Poisson process of this rate, in ns; 0 without end for None."""
+    if rate_per_s is None:
+        while True:
+            yield 0
+    now = 0.0
+    for gap in exponential_gaps(seed=seed, rank=rank, stream=stream):
+        now += gap * NS_PER_S / rate_per_s
+        # 0 would stand for no time at all.
+        yield max(1, round(now))
+
+
+def exponential_gaps(*, seed: int, rank: int, stream: int) -> Iterator[float]:
+    """Exponentially distributed numbers with mean 1, without end."""
+    for first in count(0, _DRAWN_GAPS):
+        words = raw_words(
+            seed=seed, rank=rank, stream=stream, user=0, first=first, count=_DRAWN_GAPS
+        )
+        for word in words.tolist():
+            # 53 bits are what a float takes of a uniform number.
+            yield -math.log1p(-(word >> 11) / 2**53)
+
+
+def ungated(rows: Operations) -> Operations:
+    """The same rows, for a plan in which no slot is used by two users."""
+    rows["gate"] = 0
+    rows["order"] = 0
+    return rows
+
+
 def whole_blocks(size_bytes: int) -> int:
     """A size rounded up to whole 4 KiB blocks."""
     return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
@@ -121,6 +265,16 @@ def uniform(words: Words, low: int, high: int) -> NDArray[np.int64]:
     return scaled.astype(np.int64) + low
 
 
+def rows_at(slots: Slots, *, slot_bytes: int) -> Operations:
+    """Rows that move whole slots of the files: place and length are set, all else is 0."""
+    rows: Operations = np.zeros(len(slots), dtype=OPERATION)
+    rows["file"], within = np.divmod(slots, slots_per_file(slot_bytes))
+    rows["offset"] = within * slot_bytes
+    rows["slot"] = slots
+    rows["length"] = slot_bytes
+    return rows
+
+
 class Item(NamedTuple):
     """Rows that move one entry, or several of one step, slot by slot in their order.
 
@@ -136,10 +290,11 @@ class Item(NamedTuple):
     kind: int
     purpose: int
     arrival_ns: int = 0
+    tokens: int = 0  # that the whole request generates
 
 
 # The columns that an item sets for all its rows, in the order of its fields after the tail.
-_ITEM_COLUMNS = ("user", "request", "step", "kind", "purpose", "arrival")
+_ITEM_COLUMNS = ("user", "request", "step", "kind", "purpose", "arrival", "tokens")
 
 
 class Rows:
@@ -151,7 +306,6 @@ class Rows:
 
     def __init__(self, *, slots: int, slot_bytes: int, rank: int) -> None:
         self._slot_bytes = slot_bytes
-        self._slots_per_file = SEGMENT_LIMIT_BYTES // slot_bytes
         self._first_chunk = rank * slots
         # Stores and operations of each slot so far.
         self._stores = np.zeros(slots, dtype=np.uint32)
@@ -180,6 +334,7 @@ class Rows:
             rows["request"][1:] != rows["request"][:-1]
         )
         rows["closes"][:-1] = changed
+        rows["tokens"] *= rows["closes"]
         self._number(rows, slots)
         return rows
 
@@ -192,13 +347,8 @@ class Rows:
         return rows
 
     def _at(self, slots: Slots) -> Operations:
-        """Rows for slots: place, chunk and full length are set, all else is 0."""
-        rows: Operations = np.zeros(len(slots), dtype=OPERATION)
-        rows["file"], within = np.divmod(slots, self._slots_per_file)
-        rows["offset"] = within * self._slot_bytes
+        rows = rows_at(slots, slot_bytes=self._slot_bytes)
         rows["chunk"] = self._first_chunk + slots
-        rows["slot"] = slots
-        rows["length"] = self._slot_bytes
         return rows
 
     def _number(self, rows: Operations, slots: Slots) -> None:

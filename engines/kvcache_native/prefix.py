@@ -16,9 +16,8 @@ the order of a user's requests is all the order that the rows need, they have no
 
 from __future__ import annotations
 
-import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from typing import NamedTuple
@@ -36,26 +35,28 @@ from .planning import (
     PREFILL,
     PREFIX,
     PREFIX_STORE,
+    Counts,
+    Files,
     Item,
     Rows,
     Slots,
     Words,
+    poisson_ns,
     raw_words,
+    slots_per_file,
+    ungated,
 )
 from .traffic import Traffic, Zipf, below
-from .workload import SEGMENT_LIMIT_BYTES
 
-GENERATOR = "kvcache-prefix/1"
+GENERATOR = "kvcache-prefix/2"
 # Streams of random numbers.
 _REQUESTS = 32
 _ARRIVALS = 33
 # Words of a request, and requests and arrivals drawn at a time.
 _WORDS = 4
 _DRAWN_REQUESTS = 16
-_DRAWN_ARRIVALS = 256
 # Requests before the plan begins, for each conversation that a user may have open.
 _EARLIER_REQUESTS = 8
-_NS_PER_S = 10**9
 _NUMBERS = 2**32
 _NONE: Slots = np.zeros(0, dtype=np.int64)
 
@@ -66,7 +67,7 @@ class PrefixParameters:
 
     `capacity_gib` is each rank's for conversations, parted equally among its `users`; the documents
     are kept besides. `io_bytes` is the most that an operation moves. Requests come to a rank at
-    `rate_per_s` on average, with 0 as fast as they are served.
+    `rate_per_s` on average, with None as fast as they are served.
     """
 
     model: Model
@@ -81,22 +82,7 @@ class PrefixParameters:
     tensor_parallel: int = 1
     shared_prefixes: int = 16
     zipf_exponent: float = 1.0
-    rate_per_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """The files that rows name by number: the rank's own, then the shared ones of every rank.
-
-    `own` files hold `own_slots`; each rank has `shared` files of `shared_slots`, rank r's begin at
-    `own + r * shared`. All but the last of a kind have `slots_per_file`.
-    """
-
-    own: int
-    own_slots: int
-    shared: int
-    shared_slots: int
-    slots_per_file: int
+    rate_per_s: float | None = None
 
 
 class _Request(NamedTuple):
@@ -126,6 +112,7 @@ class _Served(NamedTuple):
     stored: Slots
     evicted: int  # chunks, for those stored
     too_large: int  # chunks for which the user's cache is too small
+    output_tokens: int
 
 
 class _User:
@@ -173,6 +160,7 @@ class _User:
             stored=stored[again:],
             evicted=len(stored) - len(fresh),
             too_large=wanted - len(stored),
+            output_tokens=request.output_tokens,
         )
 
     def cached(self) -> Slots:
@@ -212,6 +200,7 @@ class PrefixPlan:
     """The plan of one rank, without end."""
 
     generator = GENERATOR
+    gated = False
 
     def __init__(self, parameters: PrefixParameters) -> None:
         """Raises JobError if the capacity is too small for the users."""
@@ -235,27 +224,18 @@ class PrefixPlan:
         self._counts: Counter[str] = Counter()
 
     @property
-    def slots(self) -> int:
-        """Places of the rank's files: those of its users, then those of its documents."""
-        return self._chunks.slots + self.files.shared_slots
-
-    @property
     def slot_bytes(self) -> int:
-        """Bytes of each."""
+        """Bytes of each place."""
         return self._chunks.slot_bytes
 
     @property
     def files(self) -> Files:
-        """What the rows' `file` stands for."""
+        """What the rows' `file` stands for: places of the users, and those of the documents."""
         ranks, documents = self._parameters.ranks, self._parameters.shared_prefixes
-        shared_slots = -(-documents // ranks) * self._document_slots
-        per_file = SEGMENT_LIMIT_BYTES // self.slot_bytes
         return Files(
-            own=-(-self._chunks.slots // per_file),
             own_slots=self._chunks.slots,
-            shared=-(-shared_slots // per_file),
-            shared_slots=shared_slots,
-            slots_per_file=per_file,
+            shared_slots=-(-documents // ranks) * self._document_slots,
+            slots_per_file=slots_per_file(self.slot_bytes),
         )
 
     def rows(self) -> Stream:
@@ -263,7 +243,12 @@ class PrefixPlan:
         parameters = self._parameters
         counts = self._counts = Counter()
         users, requests = self._begun()
-        arrivals = self._arrivals()
+        arrivals = poisson_ns(
+            seed=parameters.seed,
+            rank=parameters.rank,
+            stream=_ARRIVALS,
+            rate_per_s=parameters.rate_per_s,
+        )
         rows = self._numbered()
         for number in count():
             user = number % parameters.users
@@ -291,9 +276,16 @@ class PrefixPlan:
                     block["purpose"] = purpose
                     yield self._placed(block)
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Counts:
         """Requests, tokens, and chunks by what became of them, since `rows` was called."""
         return dict(self._counts)
+
+    def ratios(self, counts: Counts) -> dict[str, tuple[int, int]]:
+        """Chunks of prompts that were found, and prompts' tokens that were."""
+        return {
+            "hit_rate": (counts.get("hits", 0), counts.get("lookups", 0)),
+            "cached_tokens": (counts.get("hit_tokens", 0), counts.get("prompt_tokens", 0)),
+        }
 
     def _serve(self, user: _User, request: _Request) -> _Served:
         parameters = self._parameters
@@ -323,19 +315,6 @@ class PrefixPlan:
                 self._popularity.draw(documents).tolist(),
             )
 
-    def _arrivals(self) -> Iterator[int]:
-        """Times in ns of a Poisson process, or 0 without end for a closed loop."""
-        rate = self._parameters.rate_per_s
-        now = 0
-        while not rate:
-            yield 0
-        for words in self._words(_ARRIVALS, 0, _DRAWN_ARRIVALS):
-            for word in words.tolist():
-                # 53 bits are what a float takes of a uniform number.
-                now += round(-math.log1p(-(word >> 11) / 2**53) * _NS_PER_S / rate)
-                # 0 would stand for no time at all.
-                yield max(1, now)
-
     def _words(self, stream: int, user: int, words: int) -> Iterator[Words]:
         seed, rank = self._parameters.seed, self._parameters.rank
         for first in count(0, words):
@@ -350,7 +329,17 @@ class PrefixPlan:
         request = number % _NUMBERS
 
         def item(slots: Slots, step: int, kind: int, purpose: int) -> Item:
-            return Item(slots, chunks.tail_bytes, user, request, step, kind, purpose, arrival_ns)
+            return Item(
+                slots,
+                chunks.tail_bytes,
+                user,
+                request,
+                step,
+                kind,
+                purpose,
+                arrival_ns,
+                served.output_tokens,
+            )
 
         if shared:
             yield item(self._document(document, shared), 0, LOAD, PREFIX)
@@ -375,10 +364,8 @@ class PrefixPlan:
         """Sets what differs from a plan with gates and files of one rank only."""
         rank, ranks = self._parameters.rank, self._parameters.ranks
         files, own_slots = self.files, self._chunks.slots
-        self._chunks.with_lengths(rows)
-        rows["gate"] = 0
-        rows["order"] = 0
-        rows["chunk"] = rank * self.slots + rows["slot"]
+        self._chunks.with_lengths(ungated(rows))
+        rows["chunk"] = rank * files.slots + rows["slot"]
         shared = rows["slot"] >= own_slots
         if not shared.any():
             return rows
@@ -391,7 +378,7 @@ class PrefixPlan:
         rows["file"][shared] = files.own + owner * files.shared + file
         rows["offset"][shared] = at * self.slot_bytes
         rows["slot"][shared] = own_slots + slot
-        rows["chunk"][shared] = owner * self.slots + own_slots + slot
+        rows["chunk"][shared] = owner * files.slots + own_slots + slot
         return rows
 
     def _count(self, request: _Request, served: _Served, counts: Counter[str]) -> None:

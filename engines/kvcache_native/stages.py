@@ -1,36 +1,34 @@
-"""The stages of the engine: prepare fills the slots, run measures, cleanup removes the files."""
+"""The stages of the engine: prepare fills the slots, run and search measure, cleanup removes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 
-from ..contract import Job
-from ..errors import EngineError
+from ..contract import Document, Job
 from ..io_core.account import Account
-from ..io_core.blocks import run_key
 from ..io_core.control import Control
-from ..io_core.devices import moved_behind
-from ..io_core.directory import (
-    claim,
-    is_own,
-    make_directory,
-    recognise,
-    release,
-    remove_files,
-    remove_if_empty,
-)
-from ..io_core.executor import Durability, Executor, executor_for
-from ..io_core.files import OpenFiles, open_files, preallocate, sync_directory
-from ..io_core.operations import Stream
-from ..result import Core, Plan, usage_now, window_of
+from ..io_core.directory import claim, release
+from ..section import Section
 from ..stage import Needs, Session
-from .layout import Layout, layout_of, rank_name
-from .plan import GENERATOR, HASHED_OPERATIONS, PREFILL, PREFIX, Planner
+from .bench import Bench
+from .layout import rank_name
+from .planning import Excerpts, RankPlan, exponential_gaps, of_shard
+from .plans import Place, try_trace
+from .roofline import measure_roofline
+from .search import Probe, SearchParameters, Tried, next_probe, search_of
+from .traces import TraceSource, TraceSurvey, survey_of, survey_trace
 from .workload import Workload, workload_of
 
-_BASE_MEMORY_BYTES = 96 * 2**20
+_MIB = 2**20
+_BASE_MEMORY_BYTES = 96 * _MIB
+# What planners and gates keep of a slot, for each shard and once, and of a user or request.
+_SLOT_MEMORY_BYTES = 64
 _USER_MEMORY_BYTES = 4096
+# Stream of random numbers for the arrivals of a search.
+_GAPS = 65
+# Part of a probe that is not counted.
+_PROBE_RAMP = 0.1
 
 
 class KvCacheEngine:
@@ -39,43 +37,61 @@ class KvCacheEngine:
     def needs(self, job: Job, ranks: int) -> Needs:
         """Disk for every slot of every rank; memory for the buffers of what is in flight."""
         workload = workload_of(job.benchmark)
-        settings = workload.settings(key=0, pool_seed=0, durability="none")
+        if workload.planned.trace is not None:
+            try_trace(workload.planned.trace)
+        if "search" in (benchmark := Section(job.benchmark)):
+            search_of(benchmark.section("search"), workload.duration_s)
+        plan = workload.planned.plan(Place(seed=job.seed, rank=0, ranks=ranks))
+        settings = workload.settings(plan, key=0, pool_seed=0, durability="none")
+        slots, slot_mib = plan.files.slots, plan.slot_bytes / _MIB
+        kept = slots * (1 + settings.shards) * _SLOT_MEMORY_BYTES
+        in_flight = workload.planned.requests_in_flight * _USER_MEMORY_BYTES
         return Needs(
-            disk_bytes=ranks * workload.slots * workload.slot_bytes,
-            memory_bytes_per_rank=_BASE_MEMORY_BYTES
-            + settings.buffer_bytes
-            + workload.users * _USER_MEMORY_BYTES,
-            disk_arithmetic=f"{workload.users} users x {workload.chunks_per_user} chunks"
-            f" x {workload.slot_bytes / 2**20:.6g} MiB x {ranks} ranks",
+            disk_bytes=ranks * slots * plan.slot_bytes,
+            disk_arithmetic=f"{slots} slots x {slot_mib:.6g} MiB x {ranks} ranks",
+            memory_bytes_per_rank=_BASE_MEMORY_BYTES + settings.buffer_bytes + kept + in_flight,
+            memory_arithmetic=f"{_BASE_MEMORY_BYTES // _MIB} MiB + buffers for {settings.depth}"
+            f" transfers {settings.buffer_bytes / _MIB:.0f} MiB + plan of {slots} slots"
+            f" {(kept + in_flight) / _MIB:.0f} MiB",
         )
 
     def stages(self) -> Mapping[str, Callable[[Session], None]]:
         """All stages by name."""
-        return {"prepare": prepare, "run": run, "cleanup": cleanup}
+        return {
+            "prepare": prepare,
+            "roofline_before": roofline,
+            "run": run,
+            "search": search,
+            "roofline_after": roofline,
+            "cleanup": cleanup,
+        }
 
 
 def prepare(session: Session) -> None:
     """Makes the job's directory and every rank's files, and writes version 0 into every slot."""
     job = session.job
+    workload = _workload(session)
 
     def claim_directory(_: Control) -> None:
         if session.rank == 0:
             claim(job.directory, job.sha256)
 
-    with closing(_bench(session)) as bench:
+    surveyed = None
+    if workload.planned.trace is not None:
+        surveyed = _survey(session, workload.planned.trace)
+    with closing(_bench(session, workload, surveyed)) as bench:
         bench.describe()
-        size_bytes = bench.workload.slots * bench.workload.slot_bytes
+        files = len(bench.layout.own)
         session.phase("claiming", claim_directory, unit="files", total=0)
-        session.phase("reserving", bench.reserve, unit="files", total=bench.layout.segments)
-        session.phase("filling", bench.fill, unit="bytes", total=size_bytes)
+        session.phase("reserving", bench.reserve, unit="files", total=files)
+        session.phase("opening", bench.open_to_fill, unit="files", total=0)
+        session.phase("filling", bench.fill, unit="bytes", total=bench.fill_bytes)
 
 
 def run(session: Session) -> None:
-    """Runs the conversations for the ramp and the measured window."""
-    with closing(_bench(session)) as bench:
-        bench.describe()
-        session.phase("opening", bench.open, unit="files", total=0)
-        session.phase("warming", bench.warm, unit="bytes", total=bench.warming_bytes)
+    """Serves requests for the ramp and the measured window."""
+    with closing(_ready_bench(session)) as bench:
+        _open(session, bench)
         ramp_s, duration_s = bench.workload.ramp_s, bench.workload.duration_s
         control = Control(ramp_s=ramp_s, duration_s=duration_s)
         session.phase(
@@ -83,183 +99,149 @@ def run(session: Session) -> None:
         )
 
 
+def roofline(session: Session) -> None:
+    """Measures what a plain reader and writer moves on the same files."""
+    with closing(_ready_bench(session)) as bench:
+        bench.describe()
+        measure_roofline(session, bench)
+
+
+def search(session: Session) -> None:
+    """Finds the highest rate of requests whose prefixes are loaded within the limit."""
+    with closing(_ready_bench(session)) as bench:
+        section = Section(session.job.benchmark)
+        parameters = session.agree(
+            lambda: search_of(section.section("search"), bench.workload.duration_s)
+        )
+        _open(session, bench, for_search=True)
+        _Search(session, bench, parameters).run()
+
+
 def cleanup(session: Session) -> None:
     """Removes the files that prepare has made and the directories that are then empty."""
-    layout = _bench(session).layout
+    workload = _workload(session)
+    bench = _bench(session, workload, None)
     job = session.job
     lists = session.outcome.lists
     lists["left"] = []
 
     def remove(control: Control) -> None:
-        if is_own(job.directory, job.sha256):
-            for name in layout.names:
-                control.done += remove_files(layout.directory, [name])
-            lists["left"] += remove_if_empty(layout.directory)
+        lists["left"] += bench.cleanup(control)
 
     def release_directory(_: Control) -> None:
         if session.rank == 0:
             ranks = (rank_name(rank) for rank in range(session.ranks))
             lists["left"] += release(job.directory, job.sha256, ranks)
 
-    session.phase("removing", remove, unit="files", total=len(layout.names))
+    session.phase("removing", remove, unit="files", total=len(bench.layout.own))
     session.phase("releasing", release_directory, unit="files", total=0)
 
 
-def _bench(session: Session) -> _Bench:
-    return _Bench(session, session.agree(lambda: workload_of(session.job.benchmark)))
+class _Search:
+    """Probes one after the other on the requests of one plan, until a rate is confirmed."""
 
+    def __init__(self, session: Session, bench: Bench, parameters: SearchParameters) -> None:
+        self._session = session
+        self._bench = bench
+        self._parameters = parameters
+        self._excerpts = [self._excerpts_of(bench.new_plan()) for _ in range(bench.shards)]
+        self._probes: list[Document] = []
 
-class _Bench:
-    """One rank's workload and files; its methods are the work of phases."""
+    def run(self) -> None:
+        """Every rank tries the same rates; rank 0 says how each one went."""
+        tried: list[Tried] = []
+        while (probe := next_probe(self._parameters, tried)) is not None:
+            tried.append(Tried(probe, self._try(probe)))
 
-    def __init__(self, session: Session, workload: Workload) -> None:
-        job = session.job
-        self.workload = workload
-        self.layout: Layout = layout_of(workload, job.directory, session.rank)
-        self.warming_bytes = 0
-        self._job = job
-        self._outcome = session.outcome
-        self._rank = session.rank
-        self._planner = Planner(
-            workload=workload, layout=self.layout, seed=job.seed, rank=session.rank
+    def _try(self, probe: Probe) -> bool:
+        session, bench = self._session, self._bench
+        requests = self._parameters.requests(probe)
+        length_s = requests / probe.rate_per_s
+        streams = [
+            of_shard(excerpts.take(requests, probe.rate_per_s), shard, bench.shards)
+            for shard, excerpts in enumerate(self._excerpts)
+        ]
+        session.phase(
+            f"{probe.purpose} {probe.rate_per_s * session.ranks:.4g} requests/s",
+            lambda control: bench.probe(streams, control),
+            unit="s",
+            total=length_s,
+            control=Control(ramp_s=_PROBE_RAMP * length_s),
         )
-        self._opened: tuple[OpenFiles, Executor] | None = None
+        return self._judge(probe)
 
-    def describe(self) -> None:
-        """Puts the sizes into the result."""
-        workload = self.workload
-        self._outcome.facts |= {
-            "users_per_rank": workload.users,
-            "transfers_in_flight_per_rank": workload.queue_depth,
-            "token_bytes": workload.model.token_bytes,
-            "chunk_bytes": workload.chunk_bytes,
-            "slot_bytes": workload.slot_bytes,
-        }
-        self._outcome.sums |= {
-            "users": workload.users,
-            "working_set_bytes": workload.slots * workload.slot_bytes,
-        }
-
-    def reserve(self, control: Control) -> None:
-        """Makes this rank's files with their space."""
-        recognise(self._job.directory, self._job.sha256)
-        make_directory(self.layout.directory)
-        self.layout.forget_runs()
-        for segment, path in enumerate(self.layout.paths):
-            if control.stopped:
-                return
-            preallocate(path, self.layout.segment_bytes(segment))
-            control.done += 1
-        self._start(runs=0, durability="none")
-
-    def fill(self, control: Control) -> None:
-        """Writes every slot and makes all of it durable, which belongs to the time it takes."""
-        account = self._outcome.account = Account()
-        with self._observed(control, account):
-            self._execute(self._planner.fill, control, account)
-            if control.stopped:
-                return
-            self._files.sync()
-            sync_directory(self.layout.directory)
-        self.layout.write_runs(0)
-
-    def open(self, _: Control) -> None:
-        """Checks that the files are as prepare has left them, opens them, hashes the plan."""
-        recognise(self._job.directory, self._job.sha256)
-        self.layout.check_sizes()
-        runs = self.layout.read_runs()
-        self._outcome.plan = Plan(
-            sha256=self._planner.sha256(),
-            generator=GENERATOR,
-            hashed_operations=HASHED_OPERATIONS,
+    def _judge(self, probe: Probe) -> bool:
+        """Whether the probe has passed, and its part of the result."""
+        session, outcome = self._session, self._session.outcome
+        account = outcome.account or Account()
+        window = outcome.window
+        merged = session.merged(account.requests.prefix_load)
+        every = session.exchange(
+            (
+                account.requests.completed,
+                account.read.window_bytes,
+                account.write.window_bytes,
+                window.length_s if window else 0.0,
+                self._parameters.passes(merged),
+            )
         )
-        self._start(runs=runs, durability=self.workload.durability)
-        # Before anything is stored: should this run be cut short, the next one knows of it.
-        self.layout.write_runs(runs + 1)
-        if runs:
-            self.warming_bytes = self._planner.warm_slots() * self.layout.slot_bytes
-
-    def warm(self, control: Control) -> None:
-        """After an earlier run, which has changed the slots: stores the first prefixes again."""
-        account = Account()
-        if self.warming_bytes:
-            self._execute(self._planner.warm, control, account)
-        self._outcome.sums["warming_bytes"] = account.write.total_bytes
-
-    def measure(self, control: Control) -> None:
-        """Carries out the plan until the window ends, then waits for what is in flight."""
-        account = self._outcome.account = Account()
-        try:
-            with self._observed(control, account):
-                self._execute(self._planner.stream, control, account)
-        finally:
-            tokens = self.workload.chunk_tokens
-            self._outcome.sums |= {
-                "requests": account.window_requests,
-                "prefix_tokens_loaded": account.window_purposes[PREFIX] * tokens,
-                "prefill_tokens_stored": account.window_purposes[PREFILL] * tokens,
+        requests, read_bytes, write_bytes, lengths_s, passed = zip(*every, strict=True)
+        self._probes.append(
+            {
+                "purpose": probe.purpose,
+                "rate_per_s": probe.rate_per_s * session.ranks,
+                "requests": sum(requests),
+                "length_s": round(max(lengths_s), 6),
+                "read_bytes": sum(read_bytes),
+                "write_bytes": sum(write_bytes),
+                "prefix_load": merged.export("ns"),
             }
-
-    def close(self) -> None:
-        """Ends the executor's threads and closes the files."""
-        if self._opened is not None:
-            self._executor.close()
-            self._files.close()
-
-    @property
-    def _files(self) -> OpenFiles:
-        assert self._opened is not None, "a phase before this one opens the files"
-        return self._opened[0]
-
-    @property
-    def _executor(self) -> Executor:
-        assert self._opened is not None, "a phase before this one makes the executor"
-        return self._opened[1]
-
-    def _start(self, *, runs: int, durability: Durability) -> None:
-        """Opens the files and makes the executor; blocks of each run have a key of their own."""
-        workload = self.workload
-        files = open_files(self.layout.paths, direct=workload.direct, dsync=durability == "dsync")
-        settings = workload.settings(
-            key=run_key(self._job.run_id, runs),
-            pool_seed=self._job.seed + self._rank,
-            durability=durability,
         )
-        try:
-            executor = executor_for(files, settings)
-        except EngineError:
-            files.close()
-            raise
-        self._opened = (files, executor)
-        self._outcome.core = Core(
-            name=executor.name,
-            direct=files.direct,
-            direct_refused=files.direct_refused,
-            alignment_bytes=files.alignment_bytes,
-            durability=durability,
-            io_size_bytes=settings.transfer_bytes,
-            depth=settings.depth,
-            rings=executor.shards,
-            refused=executor.refused,
-        )
+        outcome.search = {
+            "limit_ms": self._parameters.limit_ms,
+            "fraction": self._parameters.fraction,
+            "probes": self._probes,
+        }
+        return bool(passed[0])
 
-    def _execute(
-        self, stream_of: Callable[[int, int], Stream], control: Control, account: Account
-    ) -> None:
-        shards = self._executor.shards
-        streams = [stream_of(shard, shards) for shard in range(shards)]
-        self._executor.execute(streams, control, account)
+    def _excerpts_of(self, plan: RankPlan) -> Excerpts:
+        job, rank = self._session.job, self._session.rank
+        return Excerpts(plan.rows(), exponential_gaps(seed=job.seed, rank=rank, stream=_GAPS))
 
-    @contextmanager
-    def _observed(self, control: Control, account: Account) -> Iterator[None]:
-        """Reports window, processor time and device of what is done inside, however it ends."""
-        before = usage_now()
-        device = moved_behind(self._job.directory)
-        try:
-            yield
-        finally:
-            after = moved_behind(self._job.directory)
-            if device is not None and after is not None:
-                self._outcome.moved = after.since(device)
-            self._outcome.window = window_of(control, account.last_ns)
-            self._outcome.usage = usage_now().since(before)
+
+def _workload(session: Session) -> Workload:
+    return session.agree(lambda: workload_of(session.job.benchmark))
+
+
+def _bench(session: Session, workload: Workload, surveyed: TraceSurvey | None) -> Bench:
+    return session.agree(lambda: Bench(session, workload, surveyed))
+
+
+def _ready_bench(session: Session) -> Bench:
+    """The bench of a rank that has been prepared; a trace as it was surveyed then."""
+    workload = _workload(session)
+    bench = _bench(session, workload, None)
+    if workload.planned.trace is None:
+        return bench
+    state = session.agree(bench.layout.read_state)
+    return _bench(session, workload, survey_of(state.get("survey")))
+
+
+def _open(session: Session, bench: Bench, *, for_search: bool = False) -> None:
+    bench.describe()
+    opening = bench.open_to_search if for_search else bench.open
+    session.phase("opening", opening, unit="files", total=0)
+    session.phase("warming", bench.warm, unit="bytes", total=bench.warming_bytes)
+
+
+def _survey(session: Session, source: TraceSource) -> TraceSurvey:
+    """What rank 0 has found in the whole trace."""
+    found: list[TraceSurvey] = []
+
+    def read(_: Control) -> None:
+        if session.rank == 0:
+            found.append(survey_trace(source))
+
+    session.phase("reading the trace", read, unit="files", total=0)
+    (surveyed,) = session.exchange(found)[0]
+    return surveyed

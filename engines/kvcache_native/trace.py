@@ -11,17 +11,28 @@ could ever ask for the answer's. Where it does not, the whole chunks of prompt a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import EngineError, storage_error
 from ..io_core.operations import LOAD, STORE, Stream
 from .chunks import Chunks, chunks_within
 from .models import Model
-from .planning import BLOCK_ROWS, MISS_REWRITE, PREFILL, TRACE, BlockCache, Item, Rows
+from .planning import (
+    BLOCK_ROWS,
+    MISS_REWRITE,
+    PREFILL,
+    TRACE,
+    BlockCache,
+    Counts,
+    Files,
+    Item,
+    Rows,
+    slots_per_file,
+)
 from .traces import BLOCK_IDS, TOKENS_MAX, TraceRequest, TraceSource, TraceSurvey, replay
 
-GENERATOR = "kvcache-trace/1"
+GENERATOR = "kvcache-trace/2"
 # 2**64 divided by the golden ratio: numbers that follow one another are spread evenly.
 _SPREAD = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
@@ -34,14 +45,15 @@ _CONVERSATION_KEYS = 4 * TOKENS_MAX
 class TraceParameters:
     """What a rank's plan of a trace is made from.
 
-    `chunk_tokens` is for traces that name no blocks, `io_bytes` the most that an operation moves,
-    `capacity_gib` each rank's. Times of the trace are divided by `speedup`, 0 leaves them out;
-    `cycles` 0 repeats the trace without end. With `users` 0 no request waits for another, else
-    requests are dealt to that many users in turn, each of whom has one at a time.
+    `survey` may be None where only sizes are asked for. `chunk_tokens` is for traces that name no
+    blocks, `io_bytes` the most that an operation moves, `capacity_gib` each rank's. Times of the
+    trace are divided by `speedup`, 0 leaves them out; `cycles` 0 repeats the trace without end.
+    With `users` 0 no request waits for another, else requests are dealt to that many users in turn,
+    each of whom has one at a time.
     """
 
     source: TraceSource
-    survey: TraceSurvey
+    survey: TraceSurvey | None
     model: Model
     rank: int
     ranks: int
@@ -69,6 +81,7 @@ class TracePlan:
     """The plan of one rank: of the requests in the trace, those dealt to it."""
 
     generator = GENERATOR
+    gated = True
 
     def __init__(self, parameters: TraceParameters) -> None:
         """Raises JobError if the capacity holds no chunk."""
@@ -81,9 +94,9 @@ class TracePlan:
         self._counts: Counter[str] = Counter()
 
     @property
-    def slots(self) -> int:
-        """Places of the rank's files."""
-        return self._chunks.slots
+    def files(self) -> Files:
+        """The rank's files."""
+        return Files(own_slots=self._chunks.slots, slots_per_file=slots_per_file(self.slot_bytes))
 
     @property
     def slot_bytes(self) -> int:
@@ -109,12 +122,25 @@ class TracePlan:
         """Nothing: a trace begins with an empty cache."""
         return iter(())
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Counts:
         """Requests, tokens, and chunks by what became of them, since `rows` was called."""
         return dict(self._counts)
 
+    def ratios(self, counts: Counts) -> dict[str, tuple[int, int]]:
+        """Chunks of prompts that were found, and prompts' tokens that were."""
+        return {
+            "hit_rate": (counts.get("hits", 0), counts.get("lookups", 0)),
+            "cached_tokens": (counts.get("hit_tokens", 0), counts.get("prompt_tokens", 0)),
+        }
+
+    @property
+    def _survey(self) -> TraceSurvey:
+        survey = self._parameters.survey
+        assert survey is not None, "a trace is surveyed before its requests are planned"
+        return survey
+
     def _check_unchanged(self) -> None:
-        path, surveyed = self._parameters.source.path, self._parameters.survey.size_bytes
+        path, surveyed = self._parameters.source.path, self._survey.size_bytes
         try:
             size = path.stat().st_size
         except OSError as error:
@@ -143,7 +169,7 @@ class TracePlan:
         """
         key: int | None = request.conversation
         if request.blocks is not None:
-            common = self._parameters.survey.common_blocks
+            common = self._survey.common_blocks
             apart = (block for block in request.blocks if block % BLOCK_IDS not in common)
             key = next(apart, None)
         ranks = self._parameters.ranks
@@ -223,4 +249,5 @@ class TracePlan:
                     kind,
                     purpose,
                     request.arrival_ns,
+                    request.output_tokens,
                 )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..errors import EngineError, storage_error
 from .json_list import json_elements
@@ -151,7 +151,7 @@ def replay(
         start_ns += last_ns + last_ns // max(1, requests - 1)
 
 
-def survey(source: TraceSource) -> TraceSurvey:
+def survey_trace(source: TraceSource) -> TraceSurvey:
     """Reads the whole trace once, and its bytes once more for their hash; raises EngineError."""
     findings = Findings()
     in_sample: Counter[int] = Counter()
@@ -182,6 +182,17 @@ def survey(source: TraceSource) -> TraceSurvey:
         turns_cut=findings.turns_cut,
         common_blocks=frozenset(block for block, times in in_sample.items() if times >= common),
     )
+
+
+def survey_of(found: Mapping[str, Any] | None) -> TraceSurvey:
+    """A survey from its JSON form; raises EngineError."""
+    try:
+        values = dict(found or {})
+        values["first_broken_lines"] = tuple(values["first_broken_lines"])
+        values["common_blocks"] = frozenset(values["common_blocks"])
+        return TraceSurvey(**values)
+    except (KeyError, TypeError) as error:
+        raise EngineError("what was noted of the trace is damaged: prepare again") from error
 
 
 class _Broken:

@@ -9,7 +9,7 @@ through the slots that they share.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,19 +29,22 @@ from .planning import (
     PREFIX,
     PURPOSE_NAMES,
     RAG,
+    SEGMENT_LIMIT_BYTES,
+    Counts,
+    Files,
     Item,
     Rows,
     Slots,
     raw_words,
+    slots_per_file,
     uniform,
     whole_blocks,
 )
 from .v3_rag import Chosen, Documents, Retrieval
 from .v3_tiers import IN_MEMORY, Tiers
 from .v3_users import LARGEST_CONTEXT_TOKENS, QOS_NAMES, Request, Users
-from .workload import SEGMENT_LIMIT_BYTES
 
-GENERATOR = "kvcache-v3/1"
+GENERATOR = "kvcache-v3/2"
 
 # Requests with as much context are computed here and decoded elsewhere.
 _PREFILL_ONLY_TOKENS = 10000
@@ -91,7 +94,8 @@ class V3Parameters:
 
     `seed` is the same on all ranks. `cpu_cache_gib` is the tier in memory, which causes no I/O;
     `capacity_gib` is what the rank's files hold. `tensor_parallel` divides the bytes of entries.
-    `context_tokens_max` cuts contexts, for storage too small for the workload's own.
+    `context_tokens_max` cuts contexts, for storage too small for the workload's own. Arrivals are
+    divided by `speedup`; with None requests are served as fast as that goes, in the same order.
     """
 
     model: Model
@@ -108,6 +112,7 @@ class V3Parameters:
     prefill_only: bool = False
     decode_only: bool = False
     context_tokens_max: int = LARGEST_CONTEXT_TOKENS
+    speedup: float | None = None
 
     @property
     def slots(self) -> int:
@@ -181,38 +186,19 @@ class _Counters:
     storage_bytes: list[int] = field(default_factory=lambda: [0] * len(PURPOSE_NAMES))
 
 
-class HitRates(NamedTuple):
-    """Shares of lookups that hit, 0 to 1; None where nothing was looked up."""
-
-    reuse: float | None
-    with_decode_rereads: float | None
-
-
-def hit_rates(counts: Mapping[str, int]) -> HitRates:
-    """Hit rates of a plan's counts: without and with reads of the request's own entry."""
-    own = PURPOSE_NAMES[DECODE_REREAD]
-    hits, misses = counts["hits"], counts["misses"]
-    own_hits, own_misses = counts[f"hits_{own}"], counts[f"misses_{own}"]
-    return HitRates(
-        reuse=_share(hits - own_hits, misses - own_misses),
-        with_decode_rereads=_share(hits, misses),
-    )
-
-
-def _share(hits: int, misses: int) -> float | None:
-    return hits / (hits + misses) if hits + misses else None
-
-
 class V3Plan:
     """The plan of one rank; implements RankPlan. Raises JobError for bad parameters."""
 
     generator = GENERATOR
+    gated = True
 
     def __init__(self, parameters: V3Parameters) -> None:
         parameters.check()
         self.parameters = parameters
-        self.slots = parameters.slots
         self.slot_bytes = parameters.slot_bytes
+        self.files = Files(
+            own_slots=parameters.slots, slots_per_file=slots_per_file(parameters.slot_bytes)
+        )
         self._run = _Run(parameters)
         if parameters.decode_only and not self._run.found:
             raise JobError(
@@ -227,15 +213,30 @@ class V3Plan:
 
     def cached_rows(self) -> Stream:
         """Stores of version 0 into what the plan finds in storage."""
-        places = Rows(slots=self.slots, slot_bytes=self.slot_bytes, rank=self.parameters.rank)
+        places = Rows(
+            slots=self.parameters.slots, slot_bytes=self.slot_bytes, rank=self.parameters.rank
+        )
         for slots, tokens in _Run(self.parameters).found.values():
             lengths = np.full(len(slots), self.slot_bytes)
             lengths[-1] = self.parameters.tail_bytes(tokens)
             yield places.initial(slots, lengths)
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Counts:
         """Counters of the stream begun last; bytes are those of entries, before rounding up."""
         return self._run.counts()
+
+    def ratios(self, counts: Counts) -> dict[str, tuple[int, int]]:
+        """Lookups that hit: without and with reads of the request's own entry.
+
+        Only the former are reuse: an own entry was stored a moment before.
+        """
+        own = PURPOSE_NAMES[DECODE_REREAD]
+        hits, misses = counts.get("hits", 0), counts.get("misses", 0)
+        own_hits, own_misses = counts.get(f"hits_{own}", 0), counts.get(f"misses_{own}", 0)
+        return {
+            "hit_rate": (hits - own_hits, hits - own_hits + misses - own_misses),
+            "hit_rate_with_rereads": (hits, hits + misses),
+        }
 
 
 class _Conversation(NamedTuple):
@@ -274,6 +275,7 @@ class _Run:
         self.found: dict[Hashable, tuple[Slots, int]] = {}
         self._step = 0
         self._arrival_ns = 0
+        self._generated_tokens = 0
         self._find_cached()
 
     def rows(self) -> Stream:
@@ -385,7 +387,11 @@ class _Run:
         counters.requests += 1
         counters.qos_requests[request.qos] += 1
         counters.generated_tokens += generated_tokens
-        self._arrival_ns = request.arrival_ns
+        speedup = self._parameters.speedup
+        # Not before the first nanosecond: 0 stands for no time at all.
+        self._arrival_ns = max(1, int(request.arrival_ns / speedup)) if speedup else 0
+        # Those of a request that memory served alone count with the next one that has rows.
+        self._generated_tokens = generated_tokens + (0 if self._step else self._generated_tokens)
         self._step = 0
 
     def _earlier_turns(self, request: Request, tokens: int) -> Hashable:
@@ -475,6 +481,16 @@ class _Run:
         user = (counters.requests - 1) % 2**32
         tail_bytes = self._parameters.tail_bytes(tokens)
         self._rows.add(
-            Item(slots, tail_bytes, user, 0, self._step, kind, purpose, self._arrival_ns)
+            Item(
+                slots,
+                tail_bytes,
+                user,
+                0,
+                self._step,
+                kind,
+                purpose,
+                self._arrival_ns,
+                self._generated_tokens,
+            )
         )
         self._step += 1
