@@ -16,6 +16,9 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <time.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "_core.h"
 
@@ -30,6 +33,7 @@ enum {
 	SHARD_STACK_BYTES = 256 * 1024,
 	/* Blocks whose stamps are fetched before they are compared. */
 	PREFETCH_BLOCKS = 16,
+	LINE_WORDS = 8,
 };
 #define SECOND_NS 1000000000LL
 #define IDLE_NS 10000000LL  /* how soon an idle shard sees that the run has ended */
@@ -278,13 +282,38 @@ static void expect(uint64_t stamp[STAMP_WORDS], uint64_t key, uint64_t chunk, ui
 	stamp[3] = mixed ^ mix(block);
 }
 
+/* Writes a whole line of the cache past it. The device has long taken the line, perhaps into another
+ * cache: to fetch it for a few words costs more than all else that a store needs. */
+static void put_line(void *to, const uint64_t line[LINE_WORDS])
+{
+#ifdef __SSE2__
+	for (int n = 0; n < LINE_WORDS / 2; n++)
+		_mm_stream_si128((__m128i *)to + n, _mm_loadu_si128((const __m128i *)line + n));
+#else
+	memcpy(to, line, LINE_WORDS * sizeof *line);
+#endif
+}
+
+/* Until then others may see lines that were put in any order, or not at all. */
+static void lines_are_put(void)
+{
+#ifdef __SSE2__
+	_mm_sfence();
+#endif
+}
+
+/* Behind each stamp the line is filled with words as good as random. */
 void core_stamp(void *memory, uint32_t blocks, uint64_t key, uint64_t chunk, uint32_t version,
 		uint32_t first_block)
 {
-	uint64_t mixed = mix_chunk(key, chunk, version);
-	for (uint32_t n = 0; n < blocks; n++)
-		expect((uint64_t *)((char *)memory + (size_t)n * BLOCK_BYTES), key, chunk, version,
-		       first_block + n, mixed);
+	uint64_t mixed = mix_chunk(key, chunk, version), line[LINE_WORDS];
+	for (uint32_t n = 0; n < blocks; n++) {
+		expect(line, key, chunk, version, first_block + n, mixed);
+		for (int word = STAMP_WORDS; word < LINE_WORDS; word++)
+			line[word] = mix(line[word - 1] + MIX_STEP);
+		put_line((char *)memory + (size_t)n * BLOCK_BYTES, line);
+	}
+	lines_are_put();
 }
 
 /* Returns how many blocks are wrong; the first of them and both its stamps go to the failure. */
