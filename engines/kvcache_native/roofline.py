@@ -52,10 +52,14 @@ class RooflineParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """Transfers of a plan: the share of reads, and sizes of each kind with their percent."""
+    """Transfers of a plan: the share of reads, and sizes of each kind with their percent.
+
+    `run_transfers` of one kind, on average, follow one another in a file.
+    """
 
     read_pct: int
     sizes_pct: tuple[dict[int, int], dict[int, int]]
+    run_transfers: int
 
 
 def roofline_of(section: Section) -> RooflineParameters:
@@ -141,7 +145,7 @@ def _first_rows(bench: Bench) -> Operations:
 
 
 def begun_first(rows: Stream, budget_bytes: int, requests_in_flight: int) -> Operations:
-    """The operations of a plan up to so many bytes, about in the order in which they are begun.
+    """The operations of a plan that so many bytes suffice for, in plan order.
 
     Requests in flight advance beside each other: should the bytes not suffice for all of them,
     every one has got equally far.
@@ -159,12 +163,13 @@ def begun_first(rows: Stream, budget_bytes: int, requests_in_flight: int) -> Ope
     every = np.concatenate(blocks)
     last = np.flatnonzero(every["closes"])[:requests_in_flight]
     wave = every[: last[-1] + 1] if len(last) else every
+    order = np.arange(len(every))
     if wave["length"].sum(dtype=np.int64) >= budget_bytes:
         begins = np.concatenate(([0], last[:-1] + 1))
         nth = np.arange(len(wave)) - np.repeat(begins, np.diff(last, prepend=-1))
-        every = wave[np.argsort(nth, kind="stable")]
-    moved = np.cumsum(every["length"], dtype=np.int64)
-    return every[: int(np.searchsorted(moved, budget_bytes)) + 1]
+        order = np.argsort(nth, kind="stable")
+    moved = np.cumsum(every["length"][order], dtype=np.int64)
+    return every[np.sort(order[: int(np.searchsorted(moved, budget_bytes)) + 1])]
 
 
 # ---------------------------------------------------------------- fio
@@ -187,7 +192,16 @@ def mix_of(rows: Operations, transfer_bytes: int) -> Mix:
     return Mix(
         read_pct=round(100 * reads / max(reads + writes, 1)),
         sizes_pct=(_percents(counts[LOAD]), _percents(counts[STORE])),
+        run_transfers=max(1, round((reads + writes) / max(_runs(rows), 1))),
     )
+
+
+def _runs(rows: Operations) -> int:
+    """Stretches of a file that are read or written from one end to the other."""
+    following = rows["offset"][1:] == rows["offset"][:-1] + rows["length"][:-1]
+    for name in ("file", "kind"):
+        following &= rows[name][1:] == rows[name][:-1]
+    return len(rows) - int(following.sum())
 
 
 def _percents(counts: Counter[int]) -> dict[int, int]:
@@ -206,12 +220,14 @@ def fio_argv(
 ) -> list[str]:
     """The command of fio for the same files, sizes, mix, depth and durability."""
     mode = {0: "randwrite", 100: "randread"}.get(mix.read_pct, "randrw")
+    # So many in sequence before the next random place, as the entries of the plan are.
+    sequence = f":{mix.run_transfers}" if mix.run_transfers > 1 else ""
     durable = {"none": [], "fdatasync": ["--fdatasync=1"], "dsync": ["--sync=dsync"]}
     return [
         "fio",
         "--name=roofline",
         f"--filename={':'.join(_escaped(path) for path in files.paths)}",
-        f"--rw={mode}",
+        f"--rw={mode}{sequence}",
         *([f"--rwmixread={mix.read_pct}"] if mode == "randrw" else []),
         f"--bssplit={','.join(_split(sizes) for sizes in mix.sizes_pct)}",
         f"--iodepth={settings.depth}",
