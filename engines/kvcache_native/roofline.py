@@ -54,11 +54,13 @@ class RooflineParameters:
 class Mix:
     """Transfers of a plan: the share of reads, and sizes of each kind with their percent.
 
-    `run_transfers` of one kind, on average, follow one another in a file.
+    On average `operation_transfers` are one operation, and `run_transfers` of one kind follow one
+    another in a file.
     """
 
     read_pct: int
     sizes_pct: tuple[dict[int, int], dict[int, int]]
+    operation_transfers: int
     run_transfers: int
 
 
@@ -192,6 +194,7 @@ def mix_of(rows: Operations, transfer_bytes: int) -> Mix:
     return Mix(
         read_pct=round(100 * reads / max(reads + writes, 1)),
         sizes_pct=(_percents(counts[LOAD]), _percents(counts[STORE])),
+        operation_transfers=max(1, round((reads + writes) / max(len(rows), 1))),
         run_transfers=max(1, round((reads + writes) / max(_runs(rows), 1))),
     )
 
@@ -222,6 +225,7 @@ def fio_argv(
     mode = {0: "randwrite", 100: "randread"}.get(mix.read_pct, "randrw")
     # So many in sequence before the next random place, as the entries of the plan are.
     sequence = f":{mix.run_transfers}" if mix.run_transfers > 1 else ""
+    depth = max(1, settings.depth // settings.shards)
     durable = {"none": [], "fdatasync": ["--fdatasync=1"], "dsync": ["--sync=dsync"]}
     return [
         "fio",
@@ -230,7 +234,12 @@ def fio_argv(
         f"--rw={mode}{sequence}",
         *([f"--rwmixread={mix.read_pct}"] if mode == "randrw" else []),
         f"--bssplit={','.join(_split(sizes) for sizes in mix.sizes_pct)}",
-        f"--iodepth={settings.depth}",
+        # A job for each ring, as the executor has a thread for each.
+        f"--numjobs={settings.shards}",
+        "--group_reporting=1",
+        f"--iodepth={depth}",
+        # Handed over together, neighbours become one request of the device.
+        f"--iodepth_batch_submit={min(mix.operation_transfers, depth)}",
         f"--ioengine={engine}",
         *(["--fixedbufs=1", "--registerfiles=1"] if engine == "io_uring" else []),
         f"--direct={int(files.direct)}",
@@ -304,13 +313,14 @@ def fio_roofline(output: bytes) -> Document:
         document = json.loads(output[output.index(b"{") :])
         (job,) = document["jobs"]
         elapsed_s = max(job["read"]["runtime"], job["write"]["runtime"]) / 1000
-        cpu_pct = job["usr_cpu"] + job["sys_cpu"]
+        # Percent of the run time of all jobs together, which is in ms.
+        cpu_s = (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1000
         return {
             "tool": str(document["fio version"]),
             "read_bytes": int(job["read"]["io_bytes"]),
             "write_bytes": int(job["write"]["io_bytes"]),
             "elapsed_s": round(elapsed_s, 6),
-            "cpu_s": round(elapsed_s * cpu_pct / 100, 6),
+            "cpu_s": round(cpu_s, 6),
         }
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"fio's output cannot be read: {error!r}") from error
