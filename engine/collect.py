@@ -6,16 +6,18 @@ common window of all ranks; percentiles come from the histogram merged over rank
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from .aggregate import FAMILY, aggregates
 from .canonical import Document
+from .latency import percentile_ns
 from .plan import Launch, Plan
+from .roofline import Around, metrics_against, roofline_metrics, roofline_of, rooflines_around
 from .rules import STOPPED
+from .search import capacity_metrics, search_document
 from .spread import spread
-
-GIB = 2**30
-MIB = 2**20
+from .steady import drift_of
+from .units import GIB, KIB, MIB
 
 RESULT_SCHEMA = 1
 
@@ -30,6 +32,7 @@ def collect(
     run_id: str,
     version: str,
     benchmark: str,
+    family: str,
     outcomes: Mapping[str, Document],
     results: Mapping[str, Document],
     evidence: Mapping[str, str],
@@ -39,7 +42,7 @@ def collect(
     `outcomes` and `results` hold, by launch name, what outcome.json and result.json of a stage
     hold; `evidence` the SHA-256 of each of those files.
     """
-    stages = [_stage_entry(launch, outcomes[launch.name], results) for launch in plan.launches]
+    metrics = _metrics_by_launch(plan, outcomes, results)
     return {
         "schema": RESULT_SCHEMA,
         "mlps_version": version,
@@ -50,8 +53,11 @@ def collect(
         "ranks": plan.ranks,
         "status": overall_status(outcomes.values()),
         "failure": _failure(plan, outcomes),
-        "metrics": _summaries(plan, outcomes, results),
-        "stages": stages,
+        "metrics": _summaries(plan, outcomes, results, metrics),
+        "aggregates": aggregates(plan, outcomes, results) if family == FAMILY else [],
+        "stages": [
+            _stage_entry(launch, outcomes[launch.name], metrics) for launch in plan.launches
+        ],
         "evidence": dict(sorted(evidence.items())),
     }
 
@@ -66,7 +72,8 @@ def overall_status(outcomes: Iterable[Document]) -> str:
 
 def stage_metrics(result: Document) -> Metrics:
     """All numbers that one stage's report gives. A direction without I/O has no numbers."""
-    metrics: Metrics = {}
+    roofline = roofline_of(result)
+    metrics: Metrics = roofline_metrics([] if roofline is None else [roofline])
     window = result["window"]
     if window is None:
         return metrics
@@ -79,9 +86,13 @@ def stage_metrics(result: Document) -> Metrics:
     for name, latency in sorted(result.get("latency", {}).items()):
         if latency["count"]:
             metrics |= _latency(name, latency, sum(latency["count"]))
+    metrics |= _sizes(result)
+    metrics |= capacity_metrics(result.get("search"))
     metrics |= _measures(result, length_s)
     metrics |= _costs(result)
+    metrics |= _memory(result)
     metrics |= _device(result)
+    metrics |= _steadiness(result)
     metrics["verified_bytes"] = result["verify"]["bytes"]
     metrics["verify_mismatches"] = result["verify"]["mismatches"]
     return metrics
@@ -109,6 +120,28 @@ def _latency(name: str, latency: Document, count: int) -> Metrics:
         metrics[f"{name}_{label}_ms"] = percentile_ns(latency, fraction) / 1e6
     metrics[f"{name}_max_ms"] = latency["max"] / 1e6
     return metrics
+
+
+def _sizes(result: Document) -> Metrics:
+    """Latency of entries by their size: each, and by what they hold."""
+    return {
+        f"entry_{direction}_{size_name(entry['below_bytes'])}_{name}": value
+        for direction, classes in sorted(result.get("sizes", {}).items())
+        for entry in classes
+        for name, value in (
+            ("mean_ms", entry["sum_ns"] / 1e6 / entry["entries"]),
+            ("ms_per_gib", entry["sum_ns"] / 1e6 / (entry["bytes"] / GIB)),
+        )
+    }
+
+
+def size_name(below_bytes: int) -> str:
+    """A class of sizes, from half of its bound up to it: `64_to_128_mib`."""
+    least = below_bytes // 2
+    for unit, scale in (("gib", GIB), ("mib", MIB), ("kib", KIB)):
+        if least >= scale:
+            return f"{least // scale}_to_{below_bytes // scale}_{unit}"
+    return f"{least}_to_{below_bytes}_bytes"
 
 
 def _measures(result: Document, length_s: float) -> Metrics:
@@ -143,38 +176,71 @@ def _costs(result: Document) -> Metrics:
     metrics: Metrics = {"cpu_s": cpu_s}
     if moved_gib > 0:
         metrics["cpu_s_per_gib"] = cpu_s / moved_gib
+        if ranks.get("context_switches"):
+            metrics["context_switches_per_gib"] = sum(ranks["context_switches"]) / moved_gib
     if ranks.get("peak_rss_bytes"):
         metrics["peak_rss_max_mib"] = max(ranks["peak_rss_bytes"]) / MIB
     return metrics
 
 
-def percentile_ns(latency: Document, fraction: float) -> int:
-    """Latency that a fraction of all operations did not exceed, in ns, from a merged histogram.
-
-    It is the upper end of the bucket in which that operation lies (at most 0.1 % above it), and
-    never more than the longest latency. Raises ValueError for an empty histogram.
-    """
-    total = sum(latency["count"])
-    if total == 0:
-        raise ValueError("an empty histogram has no percentiles")
-    wanted = max(1, math.ceil(fraction * total))
-    seen = 0
-    for upper, count in zip(latency["upper"], latency["count"], strict=True):
-        seen += count
-        if seen >= wanted:
-            return int(min(upper, latency["max"]))
-    return int(latency["max"])
+def _memory(result: Document) -> Metrics:
+    """The working set against the memory that could hold it instead of the storage."""
+    metrics: Metrics = {}
+    working_set_bytes = result["details"].get("working_set_bytes")
+    memory_bytes = host_memory_bytes(result)
+    if working_set_bytes is not None:
+        metrics["working_set_gib"] = working_set_bytes / GIB
+    if memory_bytes is not None:
+        metrics["host_memory_gib"] = memory_bytes / GIB
+    if working_set_bytes is not None and memory_bytes is not None:
+        metrics["working_set_to_memory_pct"] = 100 * working_set_bytes / memory_bytes
+    return metrics
 
 
-def _stage_entry(launch: Launch, outcome: Document, results: Mapping[str, Document]) -> Document:
+def host_memory_bytes(result: Document) -> int | None:
+    """Memory of all hosts, each counted once; None where that of a host is not known."""
+    ranks = result["ranks"]
+    by_host: dict[int, int] = {}
+    for host, memory_bytes in zip(
+        ranks["host_index"], ranks.get("host_memory_bytes", []), strict=False
+    ):
+        by_host[host] = max(by_host.get(host, 0), memory_bytes or 0)
+    return sum(by_host.values()) if by_host and all(by_host.values()) else None
+
+
+def _steadiness(result: Document) -> Metrics:
+    drift = drift_of(result)
+    if drift is None:
+        return {}
+    return {"drift_pct": drift.drift_pct, "bins_cv_pct": drift.cv_pct}
+
+
+def _metrics_by_launch(
+    plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
+) -> dict[str, Metrics]:
+    """The metrics of every stage that reported numbers, with what other stages tell of it."""
+    around = rooflines_around(plan, outcomes, results)
+    metrics = {}
+    for launch in plan.launches:
+        usable = outcomes[launch.name]["status"] in ("complete", "stopped")
+        if usable and launch.name in results:
+            own = stage_metrics(results[launch.name])
+            metrics[launch.name] = own | _against(around.get(launch.name), own)
+    return metrics
+
+
+def _against(around: Around | None, metrics: Metrics) -> Metrics:
+    return {} if around is None else metrics_against(around, metrics)
+
+
+def _stage_entry(launch: Launch, outcome: Document, metrics: Mapping[str, Metrics]) -> Document:
     entry: Document = {
         "name": launch.name,
         "status": outcome["status"],
         "elapsed_s": outcome["elapsed_s"],
     }
-    result = results.get(launch.name)
-    if result is not None and outcome["status"] in ("complete", "stopped"):
-        entry["metrics"] = stage_metrics(result)
+    if launch.name in metrics:
+        entry["metrics"] = metrics[launch.name]
     return entry
 
 
@@ -192,17 +258,17 @@ def _failure(plan: Plan, outcomes: Mapping[str, Document]) -> Document | None:
 
 
 def _summaries(
-    plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
+    plan: Plan,
+    outcomes: Mapping[str, Document],
+    results: Mapping[str, Document],
+    metrics: Mapping[str, Metrics],
 ) -> list[Document]:
     """Per measured stage and option: each metric over all trials, withheld where one is missing."""
-    groups: dict[tuple[str, str | None], list[Launch]] = {}
-    for launch in plan.launches:
-        if launch.measured:
-            groups.setdefault((launch.stage, launch.option), []).append(launch)
+    around = rooflines_around(plan, outcomes, results)
     summaries = []
-    for (stage, option), launches in groups.items():
+    for (stage, option), launches in plan.measured.items():
         usable = [
-            stage_metrics(results[launch.name])
+            launch.name
             for launch in launches
             if outcomes[launch.name]["status"] == "complete" and launch.name in results
         ]
@@ -214,10 +280,32 @@ def _summaries(
                 "trials": len(usable),
                 "trials_planned": len(launches),
                 "complete": complete,
-                "values": _over_trials(usable) if complete else {},
+                "values": _over_trials([metrics[name] for name in usable]) if complete else {},
+                "notes": _notes(
+                    [results[name] for name in usable],
+                    [around[name] for name in usable if name in around],
+                ),
             }
         )
     return summaries
+
+
+def _notes(trials: Sequence[Document], around: Sequence[Around]) -> Document:
+    """What the numbers must be read with; only what there is."""
+    details = [trial["details"] for trial in trials]
+    notes = {
+        "deviations": _distinct(text for each in details for text in each.get("deviations", [])),
+        "window_cut": _distinct(each["window_cut"] for each in details if each.get("window_cut")),
+        "roofline": _distinct(roofline.tool for pair in around for roofline in pair.both),
+        "search": [
+            search_document(trial["search"]) for trial in trials if trial.get("search") is not None
+        ],
+    }
+    return {name: found for name, found in notes.items() if found}
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
 
 
 def _over_trials(trials: Sequence[Metrics]) -> Document:

@@ -49,6 +49,15 @@ class Plan:
     variables: tuple[str, ...]
     launches: tuple[Launch, ...]
 
+    @property
+    def measured(self) -> dict[tuple[str, str | None], list[Launch]]:
+        """The trials of each measured stage and option, in order."""
+        groups: dict[tuple[str, str | None], list[Launch]] = {}
+        for launch in self.launches:
+            if launch.measured:
+                groups.setdefault((launch.stage, launch.option), []).append(launch)
+        return groups
+
     def as_document(self) -> Document:
         """What `mlps plan --json` prints and plan.json holds."""
         return {

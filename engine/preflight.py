@@ -21,10 +21,9 @@ from .launch import JOB_VARIABLE, RUN_VARIABLE
 from .plan import Plan, engine_command
 from .rules import Finding
 from .spec import JobSpec
+from .units import GIB
 
 NEEDS_LIMIT_S = 60.0
-
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +33,17 @@ class Needs:
     disk_bytes: int
     memory_bytes_per_rank: int
     disk_arithmetic: str
+    memory_arithmetic: str | None = None
 
     def as_document(self) -> Document:
-        return {
+        document: Document = {
             "disk_bytes": self.disk_bytes,
             "memory_bytes_per_rank": self.memory_bytes_per_rank,
             "disk_arithmetic": self.disk_arithmetic,
         }
+        if self.memory_arithmetic is not None:
+            document["memory_arithmetic"] = self.memory_arithmetic
+        return document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,19 +110,28 @@ def _ask_needs(
         argv = engine_command(spec, sys.executable, *arguments)
         try:
             event = json.loads(processes.output(argv, env=env, limit_s=NEEDS_LIMIT_S))
-            found.append(
-                Needs(
-                    disk_bytes=int(event["disk_bytes"]),
-                    memory_bytes_per_rank=int(event["memory_bytes_per_rank"]),
-                    disk_arithmetic=str(event["disk_arithmetic"]),
-                )
-            )
+            found.append(_needs(event))
         except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
             findings.append(_engine_failed(spec, error))
             return None
     largest = max(found, key=lambda needs: needs.disk_bytes)
-    memory = max(needs.memory_bytes_per_rank for needs in found)
-    return replace(largest, memory_bytes_per_rank=memory)
+    memory = max(found, key=lambda needs: needs.memory_bytes_per_rank)
+    return replace(
+        largest,
+        memory_bytes_per_rank=memory.memory_bytes_per_rank,
+        memory_arithmetic=memory.memory_arithmetic,
+    )
+
+
+def _needs(event: Document) -> Needs:
+    needs = Needs(
+        disk_bytes=int(event["disk_bytes"]),
+        memory_bytes_per_rank=int(event["memory_bytes_per_rank"]),
+        disk_arithmetic=str(event["disk_arithmetic"]),
+    )
+    if "memory_arithmetic" not in event:
+        return needs
+    return replace(needs, memory_arithmetic=str(event["memory_arithmetic"]))
 
 
 def _engine_failed(spec: JobSpec, error: Exception) -> Finding:
@@ -229,11 +241,12 @@ def _memory(spec: JobSpec, needs: Needs) -> Iterator[Finding]:
     available = psutil.virtual_memory().available
     needed = ranks * needs.memory_bytes_per_rank
     if available < needed:
+        arithmetic = "" if needs.memory_arithmetic is None else f" ({needs.memory_arithmetic})"
         yield Finding(
             rule="ENV-03",
             severity="error",
             key="cluster.ranks_per_host",
-            text=f"{ranks} ranks x {needs.memory_bytes_per_rank / GIB:.2f} GiB = "
+            text=f"{ranks} ranks x {needs.memory_bytes_per_rank / GIB:.2f} GiB{arithmetic} = "
             f"{needed / GIB:.2f} GiB of memory, available are {available / GIB:.2f} GiB",
             hint="fewer ranks on a host",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,20 @@ STOP = b"stop\n"
 
 # A result at 100,000 ranks stays below it; a line that is longer is no event.
 MAX_LINE_BYTES = 64 * 1024 * 1024
+
+# Columns of ranks from which numbers are computed; each rank must have one.
+NUMBERS = frozenset(
+    {
+        "read_bytes",
+        "write_bytes",
+        "cpu_user_s",
+        "cpu_system_s",
+        "peak_rss_bytes",
+        "storage_s",
+        "generated_tokens",
+        "context_switches",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +109,15 @@ def result_flaws(result: Document, launch: Launch, job_sha256: str, table: RankT
         flaws.append(f"ranks had another job than the archived {job_sha256}: {table.job_sha256}")
     flaws += _count_flaws(result["ranks"], launch.ranks, table)
     for direction, io in sorted(result["io"].items()):
-        flaws += [f"io.{direction}: {flaw}" for flaw in _histogram_flaws(io)]
-    return flaws
+        place = f"io.{direction}"
+        flaws += _histogram_flaws(place, io["latency"], io["window_operations"])
+    for name, latency in sorted(result.get("latency", {}).items()):
+        flaws += _histogram_flaws(f"latency.{name}", latency)
+    for direction, classes in sorted(result.get("sizes", {}).items()):
+        flaws += [f"sizes.{direction}: {flaw}" for flaw in _size_flaws(classes)]
+    for number, probe in enumerate((result.get("search") or {"probes": []})["probes"]):
+        flaws += _histogram_flaws(f"search.probes[{number}].prefix_load", probe["prefix_load"])
+    return flaws + _timeline_flaws(result.get("timeline"))
 
 
 def _count_flaws(columns: dict[str, Any], ranks: int, table: RankTable) -> list[str]:
@@ -107,17 +129,50 @@ def _count_flaws(columns: dict[str, Any], ranks: int, table: RankTable) -> list[
         for name, values in columns.items()
         if name != "hosts" and len(values) != ranks
     ]
-    return flaws
+    places = range(len(columns["hosts"]))
+    flaws += [
+        f"host_index {index!r} is no host" for index in columns["host_index"] if index not in places
+    ]
+    return flaws + [
+        f"{name} holds {value!r} where a number must be"
+        for name, values in columns.items()
+        if name in NUMBERS
+        for value in values
+        if not isinstance(value, int | float)
+    ]
 
 
-def _histogram_flaws(io: Document) -> list[str]:
-    """Why percentiles of a direction could not be computed, or would not be of its operations."""
-    latency, operations = io["latency"], io["window_operations"]
+def _histogram_flaws(place: str, latency: Document, operations: int | None = None) -> list[str]:
+    """Why percentiles could not be computed, or would not be of its operations."""
+    counted = sum(latency["count"])
     if len(latency["count"]) != len(latency["upper"]):
-        return [f"latency has {len(latency['count'])} counts for {len(latency['upper'])} buckets"]
-    if sum(latency["count"]) != operations:
-        return [f"latency counts {sum(latency['count'])} of {operations} operations"]
-    return ["latency has no max"] if operations and latency["max"] is None else []
+        text = f"{len(latency['count'])} counts for {len(latency['upper'])} buckets"
+        return [f"{place}: latency has {text}"]
+    if operations is not None and counted != operations:
+        return [f"{place}: latency counts {counted} of {operations} operations"]
+    return [f"{place}: latency has no max"] if counted and latency["max"] is None else []
+
+
+def _size_flaws(classes: Sequence[Document]) -> list[str]:
+    """Why classes of sizes are none: each is between a power of two and the next, and once."""
+    bounds = [entry["below_bytes"] for entry in classes]
+    if bounds != sorted(set(bounds)):
+        return [f"classes are not in order: {bounds}"]
+    flaws = [f"{bound} is no power of two" for bound in bounds if bound.bit_count() != 1]
+    return flaws + [
+        f"{entry['entries']} entries below {entry['below_bytes']} bytes hold {entry['bytes']}"
+        for entry in classes
+        if not entry["below_bytes"] // 2 * entry["entries"]
+        <= entry["bytes"]
+        < entry["below_bytes"] * entry["entries"]
+    ]
+
+
+def _timeline_flaws(timeline: Document | None) -> list[str]:
+    if timeline is None:
+        return []
+    read, write = len(timeline["read_bytes"]), len(timeline["write_bytes"])
+    return [] if read == write else [f"timeline has {read} bins of reads and {write} of writes"]
 
 
 def _shown(line: bytes) -> str:

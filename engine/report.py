@@ -9,9 +9,9 @@ from typing import TextIO
 from . import archive as files
 from .archive import Archive
 from .canonical import Document
-from .collect import GIB
 from .errors import ArchiveError
 from .tables import csv_text, write_table
+from .units import GIB
 
 # What a table shows of a direction, in order: metric name without its direction, label.
 DIRECTION_ROWS = (
@@ -24,6 +24,13 @@ DIRECTION_ROWS = (
     ("p99_worst_rank_ms", "latency p99 of the worst rank, ms"),
     ("max_ms", "latency max, ms"),
 )
+
+# Begin of names of rates and shares that are no count of the benchmark's own.
+COMMON = (
+    "device_", "capacity_", "roofline_", "of_roofline_", "working_set_", "drift_", "bins_",
+)  # fmt: skip
+
+NO_CAPACITY = "no rate met the limit"
 
 CSV_HEADER = (
     "run_id", "benchmark", "verdict", "stage", "option", "trials", "metric", "mean", "min", "max",
@@ -73,12 +80,25 @@ def write_report(out: TextIO, published: Published) -> None:
         f"{result['benchmark']} on {ranks}, {_count(result['hosts'], 'host')}: "
         f"{result['status']}, verdict {published.verdict['verdict']}\n"
     )
+    apart = len(result["metrics"]) > 1
     for summary in result["metrics"]:
+        out.write("\n" if apart else "")
         _write_summary(out, summary)
-    for finding in published.verdict["findings"]:
+    findings = list(_findings(published.verdict["findings"]))
+    out.write("\n" if apart and findings else "")
+    out.writelines(f"{line}\n" for line in findings)
+
+
+def _findings(findings: Sequence[Document]) -> Iterator[str]:
+    """Errors and warnings; what was found in several stages is told once."""
+    keys: dict[tuple[str, str, str], list[str]] = {}
+    for finding in findings:
         if finding["severity"] != "info":
-            place = f" {finding['key']}" if finding["key"] else ""
-            out.write(f"{finding['severity']} {finding['rule']}{place}: {finding['text']}\n")
+            about = (finding["severity"], finding["rule"], finding["text"])
+            keys.setdefault(about, []).append(finding["key"])
+    for (severity, rule, text), places in keys.items():
+        place = ", ".join(filter(None, places))
+        yield f"{severity} {rule}{f' {place}' if place else ''}: {text}"
 
 
 def _write_summary(out: TextIO, summary: Document) -> None:
@@ -87,23 +107,88 @@ def _write_summary(out: TextIO, summary: Document) -> None:
     if not summary["complete"]:
         out.write(f"{summary['stage']}{option}: {trials}; no numbers, because some are missing\n")
         return
-    values = summary["values"]
+    values, notes = summary["values"], summary.get("notes", {})
+    out.write(f"{summary['stage']}{option}, mean of {_count(summary['trials'], 'trial')}\n")
+    if "search" in notes:
+        out.write(f"{_capacity(values) or NO_CAPACITY}\n")
+    for trial, search in enumerate(notes.get("search", [])):
+        _write_search(out, search, f" of trial {trial}" if summary["trials"] > 1 else "")
     rows = [
         (label, *(_mean(values, f"{direction}_{name}") for direction in ("read", "write")))
         for name, label in DIRECTION_ROWS
     ]
-    out.write(f"{summary['stage']}{option}, mean of {_count(summary['trials'], 'trial')}\n")
-    write_table(out, ("", "read", "write"), [row for row in rows if any(row[1:])], right=(1, 2))
-    out.write("\n".join(_facts(values)) + "\n")
+    rows = [row for row in rows if any(row[1:])]
+    if rows:
+        write_table(out, ("", "read", "write"), rows, right=(1, 2))
+    out.writelines(f"{line}\n" for line in _facts(values, notes))
 
 
-def _facts(values: Document) -> Iterator[str]:
-    for name in ("request", "queue"):
+def _write_search(out: TextIO, search: Document, of_trial: str) -> None:
+    latency = f"prefix load {search['percentile']}"
+    out.write(
+        f"search{of_trial} for the highest rate with {latency} <= {search['limit_ms']:g} ms\n"
+    )
+    rows = [
+        (
+            _number(probe["rate_per_s"]),
+            _number(probe["completed_per_s"]),
+            _number(probe["prefix_load_ms"]),
+            ("met" if probe["met"] else "missed")
+            + (" when confirmed" if probe["purpose"] == "confirm" else ""),
+        )
+        for probe in search["probes"]
+    ]
+    header = ("requests/s", "completed/s", f"{latency}, ms", "limit")
+    write_table(out, header, rows, right=(0, 1, 2))
+
+
+def _facts(values: Document, notes: Document) -> Iterator[str]:
+    """One line each, from what users wait for to what it cost and how far to trust it."""
+    yield from _latencies(values)
+    yield from _measures(values)
+    entries = _directions(values, "entry_{}_p95_ms", "")
+    if entries:
+        yield f"entry latency p95, ms: {entries}"
+    if "cpu_s_per_gib" in values:
+        switches = _mean(values, "context_switches_per_gib")
+        yield f"client CPU {values['cpu_s_per_gib']['mean']:.3f} s per GiB" + (
+            f", {switches} context switches per GiB" if switches else ""
+        )
+    if "verified_bytes" in values:
+        yield (
+            f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
+            f"{values['verify_mismatches']['max']:.0f} mismatches"
+        )
+    shares = _directions(values, "device_{}_pct", " %", digits=1)
+    if shares:
+        yield f"of these bytes the block device moved: {shares}"
+    if "of_roofline_pct" in values:
+        yield _roofline(values, notes)
+    if "working_set_to_memory_pct" in values:
+        yield (
+            f"working set {values['working_set_gib']['mean']:.2f} GiB, "
+            f"{values['working_set_to_memory_pct']['mean']:.1f} % of the memory of the hosts "
+            f"({values['host_memory_gib']['mean']:.2f} GiB)"
+        )
+    if "window_s" in values:
+        yield _window(values, notes)
+    if "deviations" in notes:
+        yield (
+            f"{_count(len(notes['deviations']), 'stated deviation')} from upstream: see result.json"
+        )
+
+
+def _latencies(values: Document) -> Iterator[str]:
+    for name in ("prefix_load", "request", "queue"):
         if f"{name}_p50_ms" in values:
             shown = ", ".join(
                 f"{q} {_mean(values, f'{name}_{q}_ms')}" for q in ("p50", "p95", "p99")
             )
-            yield f"{name} latency, ms: {shown}"
+            yield f"{name.replace('_', ' ')} latency, ms: {shown}"
+
+
+def _measures(values: Document) -> Iterator[str]:
+    """The benchmark's own rates in one line, its ratios in another."""
     for suffix, unit in (("_per_s", "/s"), ("_pct", " %")):
         own = [name for name in values if name.endswith(suffix) and not _is_common(name)]
         if own:
@@ -111,30 +196,53 @@ def _facts(values: Document) -> Iterator[str]:
                 f"{name.removesuffix(suffix).replace('_', ' ')} {_mean(values, name)}{unit}"
                 for name in own
             )
-    if "cpu_s_per_gib" in values:
-        yield f"client CPU {values['cpu_s_per_gib']['mean']:.3f} s per GiB"
-    if "verified_bytes" in values:
-        yield (
-            f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
-            f"{values['verify_mismatches']['max']:.0f} mismatches"
-        )
-    shares = [
-        f"{direction} {values[f'device_{direction}_pct']['mean']:.1f} %"
-        for direction in ("read", "write")
-        if f"device_{direction}_pct" in values
-    ]
-    if shares:
-        yield f"of these bytes the block device moved: {', '.join(shares)}"
-    if "window_s" in values:
-        yield (
-            f"window {values['window_s']['mean']:.2f} s, drain {values['drain_s']['max']:.2f} s, "
-            f"peak memory of a rank {values['peak_rss_max_mib']['max']:.0f} MiB"
-        )
 
 
 def _is_common(name: str) -> bool:
     """Whether a rate or share has a place of its own in every report."""
-    return name.endswith("_ops_per_s") or name.startswith("device_")
+    return name.endswith("_ops_per_s") or name.startswith(COMMON)
+
+
+def _capacity(values: Document) -> str:
+    """The highest rate that met the limit, with its latency and throughput; or nothing."""
+    if "capacity_requests_per_s" not in values:
+        return ""
+    (latency,) = (name for name in values if name.startswith("capacity_prefix_load_"))
+    percentile = latency.removeprefix("capacity_prefix_load_").removesuffix("_ms")
+    rates = _directions(values, "capacity_{}_gib_s", " GiB/s")
+    return (
+        f"capacity {_mean(values, 'capacity_requests_per_s')} requests/s, prefix load "
+        f"{percentile} {_mean(values, latency)} ms, {rates}"
+    )
+
+
+def _roofline(values: Document, notes: Document) -> str:
+    apart = ""
+    if "roofline_spread_pct" in values:
+        apart = f"; before and after {values['roofline_spread_pct']['max']:.1f} % apart"
+    return (
+        f"{values['of_roofline_pct']['mean']:.1f} % of the roofline "
+        f"({', '.join(notes['roofline'])}: {_directions(values, 'roofline_{}_gib_s', ' GiB/s')}, "
+        f"{values['roofline_cpu_s_per_gib']['mean']:.3f} CPU s per GiB{apart})"
+    )
+
+
+def _window(values: Document, notes: Document) -> str:
+    cut = f" (cut: {'; '.join(notes['window_cut'])})" if "window_cut" in notes else ""
+    drift = f", drift {values['drift_pct']['mean']:+.1f} %" if "drift_pct" in values else ""
+    return (
+        f"window {values['window_s']['mean']:.2f} s{cut}, drain {values['drain_s']['max']:.2f} s"
+        f"{drift}, peak memory of a rank {values['peak_rss_max_mib']['max']:.0f} MiB"
+    )
+
+
+def _directions(values: Document, form: str, unit: str, *, digits: int | None = None) -> str:
+    """`read 1.000 GiB/s, write 2.000 GiB/s` of the directions that there are."""
+    return ", ".join(
+        f"{direction} {_number(values[name]['mean'], digits)}{unit}"
+        for direction in ("read", "write")
+        if (name := form.format(direction)) in values
+    )
 
 
 def csv_report(reports: Sequence[Published]) -> str:
@@ -158,25 +266,29 @@ def csv_report(reports: Sequence[Published]) -> str:
 
 
 def headline(result: Document) -> str:
-    """The few numbers that a table of many jobs shows of one."""
+    """The few numbers that a table of many jobs shows of one: a capacity, or throughput."""
     parts = []
     for summary in result["metrics"]:
         values = summary["values"]
-        rates = [
-            f"{direction} {values[f'{direction}_gib_s']['mean']:.2f} GiB/s"
-            for direction in ("read", "write")
-            if f"{direction}_gib_s" in values
-        ]
+        if "search" in summary.get("notes", {}):
+            shown = _capacity(values) or NO_CAPACITY
+        else:
+            shown = _directions(values, "{}_gib_s", " GiB/s", digits=2)
         prefix = f"{summary['option']}: " if summary["option"] else ""
-        parts += [prefix + ", ".join(rates)] if rates else []
+        parts += [prefix + shown] if shown else []
     return "; ".join(parts)
 
 
 def _mean(values: Document, name: str) -> str:
-    if name not in values:
+    return _number(values[name]["mean"]) if name in values else ""
+
+
+def _number(value: float | None, digits: int | None = None) -> str:
+    if value is None:
         return ""
-    mean = values[name]["mean"]
-    return f"{mean:,.0f}" if mean >= 1000 else f"{mean:.3f}"
+    if digits is not None:
+        return f"{value:.{digits}f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3f}"
 
 
 def _cell(value: float | None) -> str:

@@ -14,10 +14,6 @@ from .spec import JobSpec
 # Reasons of an outcome that somebody asked for.
 STOPPED = ("stop", "killed")
 
-# Device counters are compared from this many bytes on; below, a file system's own I/O weighs in.
-DEVICE_LEAST_BYTES = 256 * 2**20
-DEVICE_TOLERANCE = 0.02
-
 Severity = Literal["error", "warning", "info"]
 
 # Rule id -> what it demands. The ids of an edition's own rules are those of its text.
@@ -40,6 +36,13 @@ RULES: Mapping[str, str] = {
     "RES-03": "I/O went past the page cache",
     "RES-04": "no latency is longer than the time in which its operation ran",
     "RES-05": "the block device moved the bytes that the benchmark says it moved, within 2 %",
+    "RES-06": "the measured window was steady: no drift of more than 10 % that is no chance",
+    "RES-07": "a search found a rate that met its limit and was confirmed",
+    "RES-08": "the rooflines before and after a measured stage agree within 10 %",
+    "RES-09": "the storage kept up with the rate at which requests arrived",
+    "RES-10": "what carried out the operations touched storage",
+    "RES-11": "the working set is at least 3 times the memory of the hosts",
+    "TRC-01": "every line of the trace was used, and in the order of time",
     "EVD-01": "every file is what was sealed, none is missing, none was added",
     "EVD-02": "the plan follows from the archived job",
     "EVD-03": "every published number follows from the archived evidence",
@@ -158,76 +161,4 @@ def judge_outcomes(outcomes: Iterable[Document]) -> list[Finding]:
         else:
             text = f"{outcome['status']} ({outcome['reason']}): {outcome['message']}"
         findings.append(Finding(rule=rule, severity="error", key=outcome["name"], text=text))
-    return findings
-
-
-def judge_stage_result(name: str, measured: bool, result: Document) -> list[Finding]:
-    """Findings about what one stage reported; takes what the stage's result.json holds."""
-    findings = []
-    if measured and not any(io["window_bytes"] for io in result["io"].values()):
-        text = "no byte was moved in the measured window"
-        findings.append(Finding(rule="RES-01", severity="error", key=name, text=text))
-    findings += _verification(name, measured, result["verify"])
-    core = result["core"]
-    if core is not None and core["direct_refused"] is not None:
-        findings.append(
-            Finding(
-                rule="RES-03",
-                severity="warning",
-                key=name,
-                text=f"O_DIRECT was refused ({core['direct_refused']}), I/O was buffered: "
-                "reads may have come from memory",
-                hint="put data_dir on a file system with O_DIRECT",
-            )
-        )
-    findings += _latencies(name, result)
-    findings += _device(name, measured, result)
-    return findings
-
-
-def _verification(name: str, measured: bool, verify: Document) -> list[Finding]:
-    if verify["mismatches"]:
-        text = f"{verify['mismatches']} blocks differed from what was written"
-        return [Finding(rule="RES-02", severity="error", key=name, text=text)]
-    if measured and not verify["operations"]:
-        text = "no read was compared with what was written"
-        return [Finding(rule="RES-02", severity="warning", key=name, text=text)]
-    return []
-
-
-def _latencies(name: str, result: Document) -> list[Finding]:
-    window = result["window"]
-    if window is None or not result["io"]:
-        return []
-    limit_s = window["ramp_s"] + window["length_s"] + window["drain_s"]
-    longest_s = max((io["latency"]["max"] or 0) / 1e9 for io in result["io"].values())
-    if longest_s <= limit_s + 1e-6:
-        return []
-    text = f"a latency of {longest_s:.3f} s in a stage of {limit_s:.3f} s"
-    return [Finding(rule="RES-04", severity="error", key=name, text=text)]
-
-
-def _device(name: str, measured: bool, result: Document) -> list[Finding]:
-    """The benchmark's bytes against the device's own counters, where there are any."""
-    findings = []
-    devices = result.get("device", [])
-    for direction, io in result["io"].items() if measured and devices else ():
-        moved = io["total_bytes"]
-        on_device = sum(entry[f"{direction}_bytes"] for entry in devices)
-        if moved < DEVICE_LEAST_BYTES or abs(on_device - moved) <= DEVICE_TOLERANCE * moved:
-            continue
-        why = (
-            "a cache or another device served the rest"
-            if on_device < moved
-            else "something else used the device, or the file system adds its own"
-        )
-        findings.append(
-            Finding(
-                rule="RES-05",
-                severity="warning",
-                key=name,
-                text=f"{direction}: the benchmark moved {moved} bytes, the block device "
-                f"{on_device} ({100 * on_device / moved:.1f} %): {why}",
-            )
-        )
     return findings

@@ -300,10 +300,17 @@ def _ended(launch: Launch, outcome: Outcome) -> str:
     if outcome.status != "complete":
         return f"{head}: {outcome.message}"
     metrics = {} if outcome.result is None else stage_metrics(outcome.result)
+    if "capacity_requests_per_s" in metrics:
+        return f"{head}, capacity {metrics['capacity_requests_per_s']:.3f} requests/s"
     rates = [
         f"{word} {metrics[name]:.2f} GiB/s"
-        for word, name in (("read", "read_gib_s"), ("write", "write_gib_s"))
-        if name in metrics
+        for word, name in (
+            ("read", "read_gib_s"),
+            ("write", "write_gib_s"),
+            ("roofline read", "roofline_read_gib_s"),
+            ("write", "roofline_write_gib_s"),
+        )
+        if metrics.get(name)
     ]
     return f"{head}, {', '.join(rates)}" if rates else head
 

@@ -20,10 +20,10 @@ from .rules import (
     from_document,
     judge_job,
     judge_outcomes,
-    judge_stage_result,
 )
 from .schema import check
 from .spec import JobSpec, build
+from .stage_rules import judge_rooflines, judge_stage_result
 
 Name = Literal["CLOSED", "OPEN", "WHATIF", "INVALID"]
 
@@ -106,6 +106,7 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
             launch.name, launch.measured, evidence.results[launch.name]
         )
     ]
+    unusable += judge_rooflines(evidence.plan, evidence.outcomes, evidence.results)
     code = EXIT_BY_STATUS[result["status"]]
     if code == 0 and errors(unusable):
         code = 5
@@ -124,6 +125,7 @@ def make_result(archive: Archive, evidence: Evidence) -> Document:
         run_id=archive.run_id,
         version=evidence.version,
         benchmark=evidence.spec.benchmark,
+        family=evidence.spec.family,
         outcomes=evidence.outcomes,
         results=evidence.results,
         evidence=digests(archive, _stage_files(archive, evidence.plan)),
@@ -242,7 +244,7 @@ def verify_archive(path: Path) -> Verification:
         findings += _recompute(archive, read_evidence(archive))
     except ArchiveError as error:
         findings.append(Finding(rule="EVD-03", severity="error", text=error.message))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         # A document of another form than this version writes; its place is all that is known.
         text = f"a document cannot be read: {type(error).__name__}: {error}"
         findings.append(Finding(rule="EVD-03", severity="error", text=text))

@@ -163,6 +163,84 @@ def make_result() -> Callable[..., Document]:
     return stage_result
 
 
+def histogram_of(*samples_ms: int) -> Document:
+    """A latency histogram of few samples, in ms."""
+    taken = sorted(set(samples_ms))
+    return {
+        "unit": "ns",
+        "upper": [value * 10**6 for value in taken],
+        "count": [samples_ms.count(value) for value in taken],
+        "sum": sum(samples_ms) * 10**6,
+        "min": taken[0] * 10**6,
+        "max": taken[-1] * 10**6,
+    }
+
+
+def full_result(**changes: object) -> Document:
+    """A result event of one rank with all that may be left out, but for a search: 12 s long."""
+    latencies = ("request", "queue", "service", "prefix_load", "entry_read", "entry_write")
+    sizes = {"below_bytes": 2**27, "entries": 64, "bytes": 4 * GIB, "max_ns": 10**8}
+    device = {"host": "node1", "device": "sda", "read_bytes": 4 * GIB, "write_bytes": 2 * GIB}
+    result = stage_result(
+        ranks=1,
+        latency={name: histogram_of(5, 10, 20) for name in latencies},
+        sizes={name: [sizes | {"sum_ns": 2 * 10**9}] for name in ("read", "write")},
+        timeline={"bin_s": 1, "read_bytes": [GIB // 3] * 12, "write_bytes": [GIB // 6] * 12},
+        device=[device],
+        measures={
+            "rates": {"generated_tokens": 6000},
+            "ratios": {"prefix_hit": {"part": 1, "whole": 4}},
+        },
+        details={
+            "working_set_bytes": 32 * GIB,
+            "deviations": ["prompts are never found", "no fsync"],
+            "window_cut": "the trace ended",
+        },
+    )
+    result["window"] |= {"length_s": 12.0, "elapsed_s": 12.75}
+    result["ranks"] |= {
+        "read_bytes": [4 * GIB],
+        "write_bytes": [2 * GIB],
+        "entry_read_p95_ns": [20_000_000],
+        "entry_write_p95_ns": [None],
+        "request_p95_ns": [20_000_000],
+        "storage_s": [3.0],
+        "generated_tokens": [6000],
+        "requests": [3],
+        "context_switches": [600],
+        "host_memory_bytes": [8 * GIB],
+    }
+    return copy.deepcopy(result | changes)
+
+
+@pytest.fixture(scope="session")
+def make_full_result() -> Callable[..., Document]:
+    """A stage's result event with all that may be left out, see full_result."""
+    return full_result
+
+
+def search_result() -> Document:
+    """A search event: 16 requests/s are too many, 8 are not and are confirmed."""
+
+    def probe(purpose: str, rate_per_s: float, load_ms: int) -> Document:
+        moved = {"requests": 90, "length_s": 10.0, "read_bytes": 20 * GIB, "write_bytes": 10 * GIB}
+        return {
+            "purpose": purpose,
+            "rate_per_s": rate_per_s,
+            "prefix_load": histogram_of(load_ms),
+            **moved,
+        }
+
+    probes = [probe("search", 16.0, 700), probe("search", 8.0, 400), probe("confirm", 8.0, 450)]
+    return {"limit_ms": 500.0, "fraction": 0.99, "probes": probes}
+
+
+@pytest.fixture(scope="session")
+def search() -> Document:
+    """What a stage that searched reports of it, see search_result."""
+    return search_result()
+
+
 # ---------------------------------------------------------------- a program that plays an engine
 
 PLAYER = """\

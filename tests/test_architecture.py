@@ -12,7 +12,10 @@ from mlps.engine.errors import ConfigError, MlpsError, Problem
 from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
-PURE = ("canonical", "collect", "errors", "hosts", "launch", "plan", "rules", "schema", "spec")
+PURE = (
+    "aggregate", "canonical", "collect", "errors", "hosts", "latency", "launch", "plan", "roofline",
+    "rules", "schema", "search", "spec", "stage_rules", "steady", "units",
+)  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mlps.engine.collect import collect, overall_status, percentile_ns, stage_metrics
+from mlps.engine.collect import collect, overall_status, size_name, stage_metrics
 
 
 def outcome(status="complete", reason=None, message=None):
@@ -22,71 +17,11 @@ def published(plan, outcomes, results):
         run_id="a run",
         version="1.2",
         benchmark="kvcache/quick",
+        family="kvcache",
         outcomes=outcomes,
         results=results,
         evidence={"b": "2", "a": "1"},
     )
-
-
-# ---------------------------------------------------------------- percentiles
-
-
-def upper_end(value):
-    """Highest value of a log-linear bucket with three significant digits."""
-    shift = max(0, value.bit_length() - 11)
-    return ((value >> shift) + 1 << shift) - 1
-
-
-def histogram(samples):
-    uppers = sorted({upper_end(value) for value in samples})
-    counts = [sum(upper_end(value) == upper for value in samples) for upper in uppers]
-    return {
-        "unit": "ns",
-        "upper": uppers,
-        "count": counts,
-        "sum": sum(samples),
-        "min": min(samples),
-        "max": max(samples),
-    }
-
-
-latencies = st.lists(st.integers(0, 10**11), min_size=1, max_size=300)
-percents = st.integers(0, 100)
-
-
-@given(latencies, percents)
-def test_a_percentile_is_the_exact_rank_within_its_bucket(samples, percent):
-    rank = max(1, math.ceil(Fraction(percent, 100) * len(samples)))
-    exact = sorted(samples)[rank - 1]
-    found = percentile_ns(histogram(samples), percent / 100)
-    # A fraction as a float may lie a hair above the decimal, and then ask for the next rank.
-    after = sorted(samples)[min(rank, len(samples) - 1)]
-    assert found in {min(upper_end(exact), max(samples)), min(upper_end(after), max(samples))}
-    assert exact <= found
-    if percent in (50, 95, 99):
-        assert found == min(upper_end(exact), max(samples))
-        assert found <= exact * 1.001
-
-
-@given(latencies)
-def test_percentiles_rise_with_their_fraction_and_stay_in_range(samples):
-    found = [percentile_ns(histogram(samples), percent / 100) for percent in range(101)]
-    assert found == sorted(found)
-    assert min(samples) <= found[0]
-    assert found[-1] == max(samples)
-
-
-@given(latencies, latencies, percents)
-def test_a_merged_percentile_lies_between_those_of_the_parts(left, right, percent):
-    ends = [percentile_ns(histogram(part), percent / 100) for part in (left, right)]
-    merged = percentile_ns(histogram(left + right), percent / 100)
-    # The longest latency cuts the last bucket of a part, not that of the whole.
-    assert min(ends) <= merged <= max(map(upper_end, ends))
-
-
-def test_an_empty_histogram_has_no_percentiles():
-    with pytest.raises(ValueError, match="an empty histogram has no percentiles"):
-        percentile_ns({"upper": [], "count": [], "max": None}, 0.5)
 
 
 # ---------------------------------------------------------------- metrics of a stage
@@ -151,6 +86,85 @@ def test_a_ratio_of_nothing_is_no_number(make_result):
     assert "hit_pct" not in stage_metrics(make_result(measures=measures))
 
 
+def test_latencies_of_entries_and_prefix_loads_are_published(make_result):
+    latency = {
+        "unit": "ns", "upper": [10**6, 4 * 10**6], "count": [1, 1], "sum": 5 * 10**6,
+        "min": 10**6, "max": 4 * 10**6,
+    }  # fmt: skip
+    names = ("prefix_load", "entry_read", "entry_write")
+    metrics = stage_metrics(make_result(latency=dict.fromkeys(names, latency)))
+    for name in names:
+        found = [metrics[f"{name}_{kind}_ms"] for kind in ("mean", "p50", "p95", "p99", "max")]
+        assert found == [2.5, 1.0, 4.0, 4.0, 4.0]
+
+
+def test_latencies_by_size(make_result):
+    mib = 2**20
+    small = {"below_bytes": 2 * mib, "entries": 4, "bytes": 4 * mib, "sum_ns": 8 * 10**6}
+    large = {"below_bytes": 2**30, "entries": 2, "bytes": 2**30, "sum_ns": 10**9}
+    sizes = {"read": [small | {"max_ns": 1}, large | {"max_ns": 1}], "write": []}
+    metrics = stage_metrics(make_result(sizes=sizes))
+    assert {name: value for name, value in metrics.items() if name.startswith("entry_")} == {
+        "entry_read_1_to_2_mib_mean_ms": 2.0,
+        "entry_read_1_to_2_mib_ms_per_gib": 2048.0,
+        "entry_read_512_to_1024_mib_mean_ms": 500.0,
+        "entry_read_512_to_1024_mib_ms_per_gib": 1000.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("below_bytes", "name"),
+    [
+        (2, "1_to_2_bytes"),
+        (1024, "512_to_1024_bytes"),
+        (4096, "2_to_4_kib"),
+        (2**20, "512_to_1024_kib"),
+        (2**27, "64_to_128_mib"),
+        (2**33, "4_to_8_gib"),
+    ],
+)
+def test_names_of_sizes(below_bytes, name):
+    assert size_name(below_bytes) == name
+
+
+def test_memory_of_a_host_counts_once(make_result):
+    result = make_result(ranks=3, details={"working_set_bytes": 12 * 2**30})
+    result["ranks"] |= {
+        "hosts": ["node1", "node2"],
+        "host_index": [0, 1, 0],
+        "host_memory_bytes": [8 * 2**30, 16 * 2**30, None],
+    }
+    metrics = stage_metrics(result)
+    assert (metrics["working_set_gib"], metrics["host_memory_gib"]) == (12.0, 24.0)
+    assert metrics["working_set_to_memory_pct"] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("details", "memory", "names"),
+    [
+        ({"working_set_bytes": 1}, [None, None], {"working_set_gib"}),
+        ({}, [2**30] * 2, {"host_memory_gib"}),
+        ({}, None, set()),
+    ],
+    ids=["memory unknown", "working set unknown", "nothing told"],
+)
+def test_what_is_not_known_of_memory_is_not_published(make_result, details, memory, names):
+    result = make_result(details=details)
+    if memory is not None:
+        result["ranks"]["host_memory_bytes"] = memory
+    found = {name for name in stage_metrics(result) if "memory" in name or "working_set" in name}
+    assert found == names
+
+
+def test_context_switches_and_steadiness_have_metrics(make_result):
+    result = make_result(timeline={"bin_s": 1, "read_bytes": [5] * 12, "write_bytes": [1] * 12})
+    result["window"]["length_s"] = 12.0
+    result["ranks"]["context_switches"] = [100, 200]
+    metrics = stage_metrics(result)
+    assert metrics["context_switches_per_gib"] == 50.0
+    assert (metrics["drift_pct"], metrics["bins_cv_pct"]) == (0.0, 0.0)
+
+
 def test_bytes_outside_the_window_do_not_count(make_result):
     result = make_result()
     result["io"]["read"]["total_bytes"] *= 10
@@ -182,10 +196,10 @@ def test_a_rank_without_operations_does_not_hide_the_worst(make_result):
 
 
 @pytest.mark.parametrize("name", ["cpu_s", "peak_rss_max_mib", "window_s", "read_gib_s"])
-def test_names_end_in_their_unit(name, make_result):
-    units = ("_s", "_ms", "_mib", "_bytes", "_gib", "_per_s", "_gib_s", "_mismatches")
+def test_names_end_in_their_unit(name, make_result, make_full_result):
+    units = ("_s", "_ms", "_mib", "_bytes", "_gib", "_per_s", "_gib_s", "_pct", "_mismatches")
     assert name in stage_metrics(make_result())
-    assert all(metric.endswith(units) for metric in stage_metrics(make_result()))
+    assert all(metric.endswith(units) for metric in stage_metrics(make_full_result()))
 
 
 # ---------------------------------------------------------------- the document
@@ -279,3 +293,81 @@ def test_options_are_summed_up_apart(plan_of, make_result):
     results = {launch.name: make_result() for launch in plan.launches}
     summaries = published(plan, outcomes, results)["metrics"]
     assert [(summary["option"], summary["trials"]) for summary in summaries] == [("a", 2), ("b", 2)]
+
+
+# ---------------------------------------------------------------- what other stages tell
+
+
+def roofline(read_bytes, write_bytes=0):
+    moved = {"read_bytes": read_bytes, "write_bytes": write_bytes, "elapsed_s": 1.0, "cpu_s": 0.5}
+    return {"window": None, "io": {}, "roofline": {"tool": "fio", **moved}}
+
+
+@pytest.fixture
+def with_rooflines(plan_of, make_result):
+    """A published job of two trials, each between two rooflines; bytes that these moved."""
+
+    def make(*read_bytes):
+        stages = [
+            {"name": "before", "each": "trial"},
+            {"name": "run", "each": "trial", "measured": True},
+            {"name": "after", "each": "trial"},
+        ]
+        plan = plan_of({"benchmark.stages": stages, "trials": 2})
+        moved = iter(read_bytes)
+        results = {
+            launch.name: make_result(
+                **({} if launch.measured else roofline(next(moved), 2 * 2**30))
+            )
+            for launch in plan.launches
+        }
+        return published(plan, {launch.name: outcome() for launch in plan.launches}, results)
+
+    return make
+
+
+def test_a_measured_stage_is_compared_with_its_rooflines(with_rooflines):
+    gib = 2**30
+    document = with_rooflines(3 * gib, 5 * gib, 4 * gib, 4 * gib)
+    (summary,) = document["metrics"]
+    values = {name: spread["mean"] for name, spread in summary["values"].items()}
+    # The stage itself moved 2 + 1 GiB/s, each roofline 6 in the mean.
+    assert (values["roofline_read_gib_s"], values["roofline_write_gib_s"]) == (4.0, 2.0)
+    assert values["of_roofline_pct"] == 50.0
+    assert values["roofline_spread_pct"] == pytest.approx((100 * 2 / 6 + 0) / 2)
+    assert values["roofline_cpu_s_per_gib"] == pytest.approx(
+        ((0.5 / 5 + 0.5 / 7) / 2 + 0.5 / 6) / 2
+    )
+    assert summary["notes"] == {"roofline": ["fio"]}
+    (before,) = [entry for entry in document["stages"] if entry["name"] == "00-before-0"]
+    assert before["metrics"] == {
+        "roofline_read_gib_s": 3.0,
+        "roofline_write_gib_s": 2.0,
+        "roofline_cpu_s_per_gib": 0.1,
+    }
+
+
+def test_notes_hold_what_the_numbers_must_be_read_with(plan_of, make_result):
+    plan = plan_of({"trials": 2})
+    results = {launch.name: make_result() for launch in plan.launches}
+    results["01-run-0"]["details"] = {"deviations": ["a", "b"], "window_cut": "the trace ended"}
+    results["02-run-1"]["details"] = {"deviations": ["b", "c"], "window_cut": None}
+    results["02-run-1"]["search"] = {"limit_ms": 5.0, "fraction": 0.99, "probes": []}
+    outcomes = {launch.name: outcome() for launch in plan.launches}
+    (summary,) = published(plan, outcomes, results)["metrics"]
+    assert summary["notes"] == {
+        "deviations": ["a", "b", "c"],
+        "window_cut": ["the trace ended"],
+        "search": [{"limit_ms": 5.0, "percentile": "p99", "probes": []}],
+    }
+
+
+@pytest.mark.parametrize(("family", "count"), [("kvcache", 1), ("training", 0)])
+def test_aggregates_are_those_of_the_family(plan_of, make_result, family, count):
+    plan = plan_of()
+    outcomes = {launch.name: outcome("failed", "engine", "x") for launch in plan.launches}
+    document = collect(
+        plan, run_id="a run", version="1.2", benchmark="b", family=family, outcomes=outcomes,
+        results={}, evidence={},
+    )  # fmt: skip
+    assert len(document["aggregates"]) == count

@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Glob
 from mlps.engine import archive as archive_files
 from mlps.engine import errors, supervise, sweep
 from mlps.engine.cli import HYDRA_FLAGS, HYDRA_MODIFIERS, JOB_COMMANDS, CommandLine, parse
-from mlps.engine.collect import stage_metrics
+from mlps.engine.collect import collect, stage_metrics
 from mlps.engine.compose import flatten, parse_overrides
 from mlps.engine.errors import ConfigError, MlpsError
 from mlps.engine.help import COMMANDS
@@ -30,11 +30,14 @@ from mlps.engine.hosts import expand_hosts
 from mlps.engine.jobs import PreparedJob, prepare
 from mlps.engine.options import find_options
 from mlps.engine.protocol import parse_event, parse_ranks, result_flaws
+from mlps.engine.roofline import Around, Roofline, metrics_against
 from mlps.engine.rules import RULES
 from mlps.engine.schema import load_schema
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+COMPLETE = {"status": "complete", "reason": None, "message": None, "elapsed_s": 1.0}
 
 GROUPS = ("benchmark", "cluster", "launcher", "division", "edition", "system")
 
@@ -477,11 +480,42 @@ def test_rules_that_are_named_exist(page):
     assert set(re.findall(r"\b[A-Z]{3}-\d\d\b", page)) <= set(RULES)
 
 
-def test_metrics_are_those_that_are_published(make_result):
+def test_metrics_are_those_that_are_published(make_full_result, search):
     text = (ROOT / "docs/kvcache.md").read_text(encoding="utf-8")
-    device = {"host": "node1", "device": "sda", "read_bytes": 1, "write_bytes": 1}
-    published = stage_metrics(make_result(device=[device]))
+    result = make_full_result()
+    own = result.pop("measures")
+    published = stage_metrics(result) | stage_metrics(result | {"search": search})
+    roof = Roofline(tool="fio", read_gib_s=1.0, write_gib_s=1.0, cpu_s_per_gib=0.1)
+    published |= metrics_against(Around(before=roof, after=roof), published)
     assert sorted(first_cells(text, "metric")) == sorted(published)
+    assert set(stage_metrics(result | {"measures": own})) - set(published) == {
+        "generated_tokens_per_s",
+        "prefix_hit_pct",
+    }
+
+
+def test_keys_of_aggregates_and_notes(archive_page, plan_of, make_full_result, search):
+    result = make_full_result(search=search)
+    plan = plan_of({"cluster.ranks_per_host": 1})
+    run = plan.launches[1].name
+    outcomes = {launch.name: COMPLETE for launch in plan.launches}
+    results = {
+        run: result,
+        plan.launches[0].name: make_full_result(
+            window=None,
+            roofline={
+                "tool": "fio", "read_bytes": 1, "write_bytes": 0, "elapsed_s": 1, "cpu_s": 1,
+            },
+        ),
+    }  # fmt: skip
+    document = collect(
+        plan, run_id="r", version="1", benchmark="b", family="kvcache", outcomes=outcomes,
+        results=results, evidence={},
+    )  # fmt: skip
+    (aggregate,), (summary,) = document["aggregates"], document["metrics"]
+    assert first_cells(archive_page, "key of an aggregate") == list(aggregate)
+    assert first_cells(archive_page, "key of a summary") == list(summary)
+    assert sorted(first_cells(archive_page, "key of `notes`")) == sorted(summary["notes"])
 
 
 # ---------------------------------------------------------------- the archive

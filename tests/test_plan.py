@@ -123,6 +123,13 @@ def test_stages_of_one_option_and_trial_are_in_order(plan_of, each, trials):
             assert own == [stage["name"] for stage in stages]
 
 
+def test_trials_of_a_measured_stage_and_option_are_a_group(plan_of):
+    plan = plan_of({"benchmark.options": options(2), "trials": 2})
+    groups = plan.measured
+    assert list(groups) == [("run", "opt0"), ("run", "opt1")]
+    assert [[launch.trial for launch in group] for group in groups.values()] == [[0, 1], [0, 1]]
+
+
 def test_there_is_a_pause_between_options_and_nowhere_else(plan_of):
     plan = plan_of({"benchmark.options": options(3), "benchmark.option_delay_s": 90})
     paused = [launch.name for launch in plan.launches if launch.delay_before_s]

@@ -170,6 +170,24 @@ def test_env_03_fires_without_memory(check, monkeypatch):
     ]
 
 
+def test_env_03_shows_how_the_engine_reckons(check, answers, monkeypatch):
+    needs = iter([(GIB, "1 queue of 1 GiB"), (2 * GIB, "2 queues of 1 GiB"), (1, None)])
+
+    def answer(*_arguments, **_more):
+        size, arithmetic = next(needs)
+        told = {} if arithmetic is None else {"memory_arithmetic": arithmetic}
+        return json.dumps(NEEDS | {"memory_bytes_per_rank": size, **told}).encode()
+
+    monkeypatch.setattr(preflight.processes, "output", answer)
+    memory(monkeypatch, 0)
+    machine = check({"benchmark.options": [{"name": name, "set": {}} for name in ("a", "b", "c")]})
+    (found,) = texts(machine)
+    assert found.startswith(
+        "error ENV-03 cluster.ranks_per_host: 2 ranks x 2.00 GiB (2 queues of 1 GiB) = 4.00 GiB of "
+    )
+    assert machine.needs.as_document()["memory_arithmetic"] == "2 queues of 1 GiB"
+
+
 def test_env_03_is_silent_with_memory_and_for_other_hosts(check, monkeypatch):
     memory(monkeypatch, 3 * GIB)
     assert texts(check({"cluster.ranks_per_host": 3})) == []

@@ -16,6 +16,19 @@ from mlps.engine.protocol import (
 
 SHA = "ab" * 32
 
+HISTOGRAM = {"unit": "ns", "upper": [5], "count": [2], "sum": 10, "min": 5, "max": 5}
+MAXLESS = HISTOGRAM | {"max": None}
+SIZES = {"below_bytes": 8192, "entries": 2, "bytes": 8192, "sum_ns": 10, "max_ns": 5}
+PROBE = {
+    "purpose": "confirm",
+    "rate_per_s": 1.0,
+    "requests": 2,
+    "length_s": 2.0,
+    "read_bytes": 8192,
+    "write_bytes": 0,
+    "prefix_load": HISTOGRAM,
+}
+
 
 @pytest.fixture
 def table():
@@ -141,6 +154,45 @@ def put(value, *path):
             "io.write: latency has no max",
             id="histogram without its end",
         ),
+        pytest.param(put([0, 1], "ranks", "host_index"), "host_index 1 is no host", id="host"),
+        pytest.param(
+            put([1.0, None], "ranks", "cpu_user_s"),
+            "cpu_user_s holds None where a number must be",
+            id="no number",
+        ),
+        pytest.param(
+            put({"entry_read": HISTOGRAM | {"upper": [1, 2]}}, "latency"),
+            "latency.entry_read: latency has 1 counts for 2 buckets",
+            id="another histogram",
+        ),
+        pytest.param(
+            put(
+                {"limit_ms": 1, "fraction": 0.9, "probes": [PROBE | {"prefix_load": MAXLESS}]},
+                "search",
+            ),
+            "search.probes[0].prefix_load: latency has no max",
+            id="histogram of a probe",
+        ),
+        pytest.param(
+            put({"read": [SIZES | {"below_bytes": 6144}]}, "sizes"),
+            "sizes.read: 6144 is no power of two",
+            id="class of sizes",
+        ),
+        pytest.param(
+            put({"write": [SIZES, SIZES]}, "sizes"),
+            "sizes.write: classes are not in order: [8192, 8192]",
+            id="class of sizes twice",
+        ),
+        pytest.param(
+            put({"write": [SIZES | {"bytes": 0}]}, "sizes"),
+            "sizes.write: 2 entries below 8192 bytes hold 0",
+            id="entries of another class",
+        ),
+        pytest.param(
+            put({"bin_s": 1, "read_bytes": [1, 2], "write_bytes": [1]}, "timeline"),
+            "timeline has 2 bins of reads and 1 of writes",
+            id="timeline",
+        ),
     ],
 )
 def test_flaws(make_result, launch, table, change, text):
@@ -172,3 +224,15 @@ def test_a_result_without_operations_has_no_flaws(make_result, launch, table):
         io |= {"window_bytes": 0, "window_operations": 0}
         io["latency"] |= {"upper": [], "count": [], "sum": 0, "min": None, "max": None}
     assert result_flaws(json.loads(json.dumps(result)), launch, SHA, table) == []
+
+
+def test_a_result_with_all_that_may_be_left_out_has_no_flaws(make_result, launch, table):
+    result = make_result(
+        latency={"prefix_load": HISTOGRAM},
+        sizes={"read": [SIZES, SIZES | {"below_bytes": 2**14, "bytes": 2**14}], "write": []},
+        search={"limit_ms": 1, "fraction": 0.9, "probes": [PROBE]},
+        timeline={"bin_s": 1, "read_bytes": [1, 2], "write_bytes": [1, 2]},
+        roofline=None,
+    )
+    assert result_flaws(result, launch, SHA, table) == []
+    assert result_flaws(result | {"search": None}, launch, SHA, table) == []

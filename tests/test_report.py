@@ -70,14 +70,112 @@ def test_options_are_shown_apart(play, player):
     changes = {"benchmark.options": [{"name": name, "set": {}} for name in ("a", "b")]}
     archive = play(player, changes).archive
     lines = text_of(archive).splitlines()
-    assert [line for line in lines if line.startswith("run")] == [
+    heads = [place for place, line in enumerate(lines) if line.startswith("run")]
+    assert [lines[place] for place in heads] == [
         "run, option a, mean of 1 trial",
         "run, option b, mean of 1 trial",
     ]
+    assert [lines[place - 1] for place in heads] == ["", ""]
     result = read_published(archive).result
     assert headline(result) == (
         "a: read 2.00 GiB/s, write 1.00 GiB/s; b: read 2.00 GiB/s, write 1.00 GiB/s"
     )
+
+
+FACTS = """\
+prefix load latency, ms: p50 10.000, p95 20.000, p99 20.000
+request latency, ms: p50 10.000, p95 20.000, p99 20.000
+queue latency, ms: p50 10.000, p95 20.000, p99 20.000
+generated tokens 500.000/s
+prefix hit 25.000 %
+entry latency p95, ms: read 20.000, write 20.000
+client CPU 0.250 s per GiB, 100.000 context switches per GiB
+verified 4.00 GiB, 0 mismatches
+of these bytes the block device moved: read 100.0 %, write 100.0 %
+50.0 % of the roofline (fio: read 0.750 GiB/s, write 0.250 GiB/s, 0.050 CPU s per GiB; before and \
+after 0.0 % apart)
+working set 32.00 GiB, 400.0 % of the memory of the hosts (8.00 GiB)
+window 12.00 s (cut: the trace ended), drain 0.25 s, drift +0.0 %, peak memory of a rank 100 MiB
+2 stated deviations from upstream: see result.json
+"""
+
+
+@pytest.fixture
+def full(make_full_result):
+    """What a stage reports that has all that may be left out; its name comes from elsewhere."""
+    named = ("event", "stage", "option", "trial")
+    return {key: value for key, value in make_full_result().items() if key not in named}
+
+
+ROOFLINE = {
+    "tool": "fio", "read_bytes": 3 * 2**30, "write_bytes": 2**30, "elapsed_s": 4.0, "cpu_s": 0.2,
+}  # fmt: skip
+
+
+def test_a_report_of_all_that_a_stage_may_tell(play, player, full):
+    stages = [
+        {"name": "before", "each": "trial"},
+        {"name": "run", "each": "trial", "measured": True},
+        {"name": "after", "each": "trial"},
+    ]
+    roofline = {"roofline": ROOFLINE}
+    behaviours = {"run-0": full, "before-0": roofline, "after-0": roofline}
+    report = play(player, {"benchmark.stages": stages}, behaviours=behaviours)
+    lines = text_of(report.archive).splitlines()
+    assert lines[11:] == FACTS.splitlines()
+
+
+SEARCH = """\
+capacity 8.000 requests/s, prefix load p99 450.000 ms, read 2.000 GiB/s, write 1.000 GiB/s
+search for the highest rate with prefix load p99 <= 500 ms
+requests/s  completed/s  prefix load p99, ms  limit
+    16.000        9.000              700.000  missed
+     8.000        9.000              400.000  met
+     8.000        9.000              450.000  met when confirmed
+"""
+
+
+def test_a_search_is_a_table(play, player, full, search):
+    archive = play(player, behaviours={"run-0": full | {"search": search}}).archive
+    assert text_of(archive).splitlines()[2:8] == SEARCH.splitlines()
+    assert headline(read_published(archive).result) == (
+        "capacity 8.000 requests/s, prefix load p99 450.000 ms, read 2.000 GiB/s, write 1.000 GiB/s"
+    )
+
+
+def test_a_search_of_several_trials_is_a_table_each(play, player, full, search):
+    behaviours = {f"run-{trial}": full | {"search": search} for trial in range(2)}
+    text = text_of(play(player, {"trials": 2}, behaviours=behaviours).archive)
+    assert [line for line in text.splitlines() if line.startswith(("search", "capacity"))] == [
+        SEARCH.splitlines()[0],
+        "search of trial 0 for the highest rate with prefix load p99 <= 500 ms",
+        "search of trial 1 for the highest rate with prefix load p99 <= 500 ms",
+    ]
+
+
+def test_a_search_that_found_nothing_says_so(play, player, full, search):
+    given = full | {"search": search | {"limit_ms": 100.0}}
+    archive = play(player, behaviours={"run-0": given}).archive
+    assert text_of(archive).splitlines()[2] == "no rate met the limit"
+    assert headline(read_published(archive).result) == "no rate met the limit"
+
+
+def test_what_was_found_in_several_stages_is_told_once(play, player):
+    verify = {"operations": 0, "blocks": 0, "bytes": 0, "mismatches": 0}
+    behaviours = {f"run-{trial}": {"verify": verify} for trial in range(2)}
+    archive = play(player, {"trials": 2}, behaviours=behaviours).archive
+    assert text_of(archive).splitlines()[-1] == (
+        "warning RES-02 01-run-0, 02-run-1: no read was compared with what was written"
+    )
+
+
+def test_a_result_of_an_earlier_form_is_shown(sealed):
+    published = read_published(sealed)
+    for summary in published.result["metrics"]:
+        del summary["notes"]
+    out = io.StringIO()
+    write_report(out, published)
+    assert squeezed(out.getvalue()) == squeezed(TEXT)
 
 
 def test_the_headline_of_a_job_without_numbers_is_empty(play, player):

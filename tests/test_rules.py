@@ -1,5 +1,5 @@
-"""Where each rule fires and where it does not; ENV, DIR and CAP are in test_preflight, EVD in
-test_verify."""
+"""Where each rule of jobs and outcomes fires and where it does not; RES and TRC are in
+test_stage_rules, ENV, DIR and CAP in test_preflight, EVD in test_verify."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from mlps.engine.rules import (
     from_document,
     judge_job,
     judge_outcomes,
-    judge_stage_result,
 )
 
 ENGINE = packaged_conf().parent / "engine"
@@ -190,87 +189,6 @@ def test_run_01_and_02_are_silent_for_complete_stages():
     assert judge_outcomes([outcome("complete")] * 3) == []
 
 
-# ---------------------------------------------------------------- RES
-
-
-def judged_result(result, measured=True):
-    return [str(finding) for finding in judge_stage_result("01-run-0", measured, result)]
-
-
-def test_a_good_result_has_no_findings(make_result):
-    assert judged_result(make_result()) == []
-
-
-def test_a_stage_that_is_not_measured_need_not_move_or_compare(make_result):
-    verify = dict.fromkeys(make_result()["verify"], 0)
-    assert judged_result(make_result(io={}, verify=verify, window=None), measured=False) == []
-
-
-@pytest.mark.parametrize("empty", ["no io", "no bytes"])
-def test_res_01_fires_where_nothing_moved(make_result, empty):
-    result = make_result()
-    for io in result["io"].values():
-        io["window_bytes"] = 0
-    result["io"] = {} if empty == "no io" else result["io"]
-    assert judged_result(result) == [
-        "error RES-01 01-run-0: no byte was moved in the measured window"
-    ]
-
-
-def test_res_01_is_silent_where_one_direction_moved(make_result):
-    result = make_result()
-    del result["io"]["write"]
-    assert judged_result(result) == []
-
-
-@pytest.mark.parametrize("measured", [True, False])
-def test_res_02_fires_for_mismatches_of_any_stage(make_result, measured):
-    result = make_result()
-    result["verify"]["mismatches"] = 3
-    assert judged_result(result, measured) == [
-        "error RES-02 01-run-0: 3 blocks differed from what was written"
-    ]
-
-
-def test_res_02_warns_where_nothing_was_compared(make_result):
-    result = make_result(verify={"operations": 0, "blocks": 0, "bytes": 0, "mismatches": 0})
-    assert judged_result(result) == [
-        "warning RES-02 01-run-0: no read was compared with what was written"
-    ]
-
-
-def test_res_03_fires_where_direct_io_was_refused(make_result):
-    result = make_result()
-    result["core"] |= {"direct": False, "direct_refused": "Invalid argument"}
-    assert judged_result(result) == [
-        "warning RES-03 01-run-0: O_DIRECT was refused (Invalid argument), I/O was buffered: "
-        "reads may have come from memory\n  hint: put data_dir on a file system with O_DIRECT"
-    ]
-
-
-def test_res_03_is_silent_where_nobody_asked_for_direct_io_or_there_was_no_io(make_result):
-    result = make_result()
-    result["core"]["direct"] = False
-    assert judged_result(result) == []
-    assert judged_result(make_result(core=None)) == []
-
-
-def test_res_04_fires_for_a_latency_longer_than_the_stage(make_result):
-    result = make_result()
-    result["io"]["write"]["latency"]["max"] = 2_750_001_001
-    assert judged_result(result) == [
-        "error RES-04 01-run-0: a latency of 2.750 s in a stage of 2.750 s"
-    ]
-    result["io"]["write"]["latency"]["max"] = 2_750_000_000
-    assert judged_result(result) == []
-
-
-def test_res_04_is_silent_without_operations(make_result):
-    result = make_result()
-    result["io"]["write"]["latency"] |= {"upper": [], "count": [], "min": None, "max": None}
-    assert judged_result(result) == []
-
-
 # ---------------------------------------------------------------- findings
 
 
@@ -293,31 +211,3 @@ def test_a_finding_in_words_and_in_an_archive(finding, text):
 def test_errors_are_what_makes_a_result_invalid():
     findings = [Finding(rule=name, severity=name, text="") for name in ("info", "warning", "error")]
     assert [finding.rule for finding in errors(findings)] == ["error"]
-
-
-def device(read_bytes, write_bytes):
-    return [{"host": "n", "device": "sda", "read_bytes": read_bytes, "write_bytes": write_bytes}]
-
-
-@pytest.mark.parametrize(
-    ("read_bytes", "text"),
-    [
-        (2**30, "(25.0 %): a cache or another device served the rest"),
-        (6 * 2**30, "(150.0 %): something else used the device"),
-    ],
-    ids=["cached", "disturbed"],
-)
-def test_res_05_fires_where_the_device_moved_other_bytes(make_result, read_bytes, text):
-    (finding,) = judge_stage_result("r", True, make_result(device=device(read_bytes, 2 * 2**30)))
-    assert (finding.rule, finding.severity) == ("RES-05", "warning")
-    assert text in str(finding)
-
-
-@pytest.mark.parametrize(
-    "found",
-    [device(4 * 2**30, round(2.03 * 2**30)), [], None],
-    ids=["within 2 %", "no device", "not told"],
-)
-def test_res_05_is_silent(make_result, found):
-    result = make_result() if found is None else make_result(device=found)
-    assert judge_stage_result("r", True, result) == []

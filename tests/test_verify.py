@@ -139,6 +139,42 @@ def test_a_finding_shows_the_line_that_differs(sealed, reseal):
     )
 
 
+@pytest.fixture
+def full(play, player, make_full_result):
+    """An archive with aggregates, and numbers that follow from several stages."""
+    named = ("event", "stage", "option", "trial")
+    given = {key: value for key, value in make_full_result().items() if key not in named}
+    roofline = {
+        "tool": "fio", "read_bytes": 2**32, "write_bytes": 0, "elapsed_s": 8.0, "cpu_s": 0.1,
+    }  # fmt: skip
+    behaviours = {"run-0": given, "prepare": {"roofline": roofline}}
+    archive = play(player, behaviours=behaviours).archive
+    assert found(archive) == (0, [])
+    return archive
+
+
+@pytest.mark.parametrize(
+    "better",
+    [
+        lambda result: result["aggregates"][0].update(aggregated_read_bandwidth_gbps=99.0),
+        lambda result: result["aggregates"].clear(),
+        lambda result: result["metrics"][0]["notes"]["deviations"].pop(),
+        lambda result: result["metrics"][0]["values"]["of_roofline_pct"].update(mean=99.0),
+    ],
+    ids=["aggregate", "no aggregate", "fewer deviations", "roofline"],
+)
+def test_aggregates_and_notes_are_recomputed(full, edit, reseal, better):
+    edit(full, files.RESULT, better)
+    reseal(full)
+    assert ("EVD-03", files.RESULT) in found(full)[1]
+
+
+def test_another_roofline_changes_the_numbers_of_the_measured_stage(full, edit, reseal):
+    edit(full, "stages/00-prepare/result.json", lambda e: e["roofline"].update(elapsed_s=1.0))
+    reseal(full)
+    assert ("EVD-03", files.RESULT) in found(full)[1]
+
+
 def test_better_numbers_of_a_stage_are_found(sealed, edit, reseal):
     edit(sealed, RUN, lambda result: result["window"].update(length_s=1.0))
     reseal(sealed)
@@ -218,6 +254,22 @@ def test_a_stage_that_is_missing_altogether_is_a_finding(sealed, reseal):
     assert "outcome.json: No such file or directory" in checked.findings[0].text
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda result: result.update(timeline={"bin_s": 0, "read_bytes": [], "write_bytes": []}),
+        lambda result: result.update(sizes={"read": [{"below_bytes": 2, "bytes": 0}]}),
+        lambda result: result["window"].update(length_s=10**400),
+        lambda result: result.update(details={"trace": "text"}),
+    ],
+    ids=["no bins", "half a class", "endless", "text"],
+)
+def test_a_stage_result_that_no_engine_writes_is_a_finding(sealed, edit, reseal, change):
+    edit(sealed, RUN, change)
+    reseal(sealed)
+    assert verify_archive(sealed.root).exit_code == 7
+
+
 # ---------------------------------------------------------------- reading a job
 
 
@@ -283,6 +335,11 @@ def verdict_of(report):
             {"prepare": {"verify": {"operations": 9, "blocks": 9, "bytes": 9, "mismatches": 1}}},
             ("INVALID", "complete", 5, ["RES-02"]),
             id="corrupt in a stage that is not measured",
+        ),
+        pytest.param(
+            {"run-0": {"details": {"overloaded": True}}},
+            ("INVALID", "complete", 5, ["RES-09"]),
+            id="overloaded",
         ),
         pytest.param(
             {"run-0": {"status": "stopped"}},

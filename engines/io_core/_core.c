@@ -16,6 +16,9 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <time.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "_core.h"
 
@@ -30,11 +33,11 @@ enum {
 	SHARD_STACK_BYTES = 256 * 1024,
 	/* Blocks whose stamps are fetched before they are compared. */
 	PREFETCH_BLOCKS = 16,
+	LINE_WORDS = 8,
 };
 #define SECOND_NS 1000000000LL
 #define IDLE_NS 10000000LL  /* how soon an idle shard sees that the run has ended */
 #define HUNGRY_NS 500000LL  /* how soon a busy one with room sees that rows were fed */
-#define GATED_NS 200000LL   /* how soon one with room sees what another shard has completed */
 #define HUGE_PAGE_BYTES (2UL << 20)
 /* SplitMix64, as in blocks.py. */
 #define MIX_1 0xBF58476D1CE4E5B9ULL
@@ -134,7 +137,7 @@ struct core {
 	struct scheduler *schedulers;
 	int32_t *descriptors;
 	struct clocks *clocks;
-	_Atomic uint32_t *slot_rows, *slot_stores;
+	_Atomic uint32_t *slot_rows, *slot_stores, *slot_waiters;
 	_Atomic uint32_t gate_epoch;
 	_Atomic bool ended; /* a failure, or overloaded */
 	pthread_mutex_t lock;
@@ -279,13 +282,38 @@ static void expect(uint64_t stamp[STAMP_WORDS], uint64_t key, uint64_t chunk, ui
 	stamp[3] = mixed ^ mix(block);
 }
 
+/* Writes a whole line of the cache past it. The device has long taken the line, perhaps into another
+ * cache: to fetch it for a few words costs more than all else that a store needs. */
+static void put_line(void *to, const uint64_t line[LINE_WORDS])
+{
+#ifdef __SSE2__
+	for (int n = 0; n < LINE_WORDS / 2; n++)
+		_mm_stream_si128((__m128i *)to + n, _mm_loadu_si128((const __m128i *)line + n));
+#else
+	memcpy(to, line, LINE_WORDS * sizeof *line);
+#endif
+}
+
+/* Until then others may see lines that were put in any order, or not at all. */
+static void lines_are_put(void)
+{
+#ifdef __SSE2__
+	_mm_sfence();
+#endif
+}
+
+/* Behind each stamp the line is filled with words as good as random. */
 void core_stamp(void *memory, uint32_t blocks, uint64_t key, uint64_t chunk, uint32_t version,
 		uint32_t first_block)
 {
-	uint64_t mixed = mix_chunk(key, chunk, version);
-	for (uint32_t n = 0; n < blocks; n++)
-		expect((uint64_t *)((char *)memory + (size_t)n * BLOCK_BYTES), key, chunk, version,
-		       first_block + n, mixed);
+	uint64_t mixed = mix_chunk(key, chunk, version), line[LINE_WORDS];
+	for (uint32_t n = 0; n < blocks; n++) {
+		expect(line, key, chunk, version, first_block + n, mixed);
+		for (int word = STAMP_WORDS; word < LINE_WORDS; word++)
+			line[word] = mix(line[word - 1] + MIX_STEP);
+		put_line((char *)memory + (size_t)n * BLOCK_BYTES, line);
+	}
+	lines_are_put();
 }
 
 /* Returns how many blocks are wrong; the first of them and both its stamps go to the failure. */
@@ -498,6 +526,16 @@ static void settle_prefix(struct scheduler *s, struct lane *lane)
 	lane->prefix_ns = 0;
 }
 
+/* Asks other shards for a nudge; false if the gate has opened meanwhile. */
+static bool await_gate(struct scheduler *s, const struct row *row)
+{
+	atomic_fetch_add(&s->core->slot_waiters[row->slot], 1);
+	if (!gate_open(s, row))
+		return true;
+	atomic_fetch_sub(&s->core->slot_waiters[row->slot], 1);
+	return false;
+}
+
 /* Puts a lane that is nowhere where it belongs now, which may be nowhere. */
 static void place(struct scheduler *s, struct lane *lane)
 {
@@ -520,7 +558,7 @@ static void place(struct scheduler *s, struct lane *lane)
 		finish_step(s, lane);
 		lane->step = node->row.step;
 	}
-	if (node->row.gate && !gate_open(s, &node->row))
+	if (node->row.gate && !gate_open(s, &node->row) && await_gate(s, &node->row))
 		push(&s->gate_wait, lane, GATE_WAIT);
 	else
 		push(&s->ready, lane, READY);
@@ -720,6 +758,7 @@ static void try_gates(struct scheduler *s)
 	for (struct lane *lane = waiting.head, *next; lane != NULL; lane = next) {
 		next = lane->next;
 		lane->place = NOWHERE;
+		atomic_fetch_sub(&s->core->slot_waiters[lane->head->row.slot], 1);
 		place(s, lane);
 	}
 }
@@ -829,6 +868,19 @@ static void account_row(struct scheduler *s, const struct node *node)
 		account->timeline[row->kind][bin] += row->length;
 }
 
+static void nudge_others(struct scheduler *s)
+{
+	for (uint32_t n = 0; n < s->core->config.shards; n++) {
+		struct scheduler *other = &s->core->schedulers[n];
+		if (other == s || atomic_exchange(&other->shard.nudged, true))
+			continue;
+		pthread_mutex_lock(&other->shard.lock);
+		pthread_cond_broadcast(&other->shard.news);
+		pthread_mutex_unlock(&other->shard.lock);
+		other->transport->nudge(&other->shard);
+	}
+}
+
 static void open_gates(struct scheduler *s, const struct row *row)
 {
 	struct core *core = s->core;
@@ -838,6 +890,8 @@ static void open_gates(struct scheduler *s, const struct row *row)
 		atomic_fetch_add(&core->slot_stores[row->slot], 1);
 	atomic_fetch_add(&core->slot_rows[row->slot], 1);
 	atomic_fetch_add(&core->gate_epoch, 1);
+	if (atomic_load(&core->slot_waiters[row->slot]) > 0)
+		nudge_others(s);
 }
 
 /* What the row means to its request. */
@@ -1004,8 +1058,6 @@ static int64_t patience(const struct scheduler *s, bool hungry)
 		return -1; /* only for what is in flight */
 	if (hungry && s->in_flight > 0 && s->free_pieces != NULL && wait > HUNGRY_NS)
 		wait = HUNGRY_NS;
-	if (s->gate_wait.head != NULL && s->free_pieces != NULL && wait > GATED_NS)
-		wait = GATED_NS;
 	if (s->core->config.open_loop && s->heap_count > 0 && s->active < s->request_limit) {
 		int64_t arrival = atomic_load(&clocks->start) + (int64_t)s->heap[0]->head->row.arrival;
 		wait = arrival - s->shard.now < wait ? arrival - s->shard.now : wait;
@@ -1027,7 +1079,7 @@ static void idle(struct scheduler *s, bool hungry, int64_t wait_ns)
 {
 	pthread_mutex_lock(&s->shard.lock);
 	atomic_store(&s->shard.asleep, true);
-	if (!was_fed(s, hungry))
+	if (!was_fed(s, hungry) && !atomic_load(&s->shard.nudged))
 		wait_for_news(&s->shard, wait_ns);
 	atomic_store(&s->shard.asleep, false);
 	pthread_mutex_unlock(&s->shard.lock);
@@ -1059,6 +1111,7 @@ static void reap(struct scheduler *s)
 static bool advance(struct scheduler *s)
 {
 	bool hungry = false;
+	atomic_store(&s->shard.nudged, false); /* before the gates are tried */
 	reap(s);
 	s->stopping = atomic_load_explicit(&s->core->ended, memory_order_relaxed) ||
 		      s->shard.now >= atomic_load_explicit(&s->core->clocks->end, memory_order_relaxed);
@@ -1283,6 +1336,7 @@ static void free_core(struct core *core)
 	free(core->descriptors);
 	free(core->slot_rows);
 	free(core->slot_stores);
+	free(core->slot_waiters);
 	pthread_mutex_destroy(&core->lock);
 	pthread_cond_destroy(&core->change);
 	free(core);
@@ -1345,6 +1399,7 @@ static struct core *make_core(const struct config *config)
 	core->schedulers = allocated(config->shards, sizeof *core->schedulers);
 	core->slot_rows = allocated(config->gate_slots, sizeof *core->slot_rows);
 	core->slot_stores = allocated(config->gate_slots, sizeof *core->slot_stores);
+	core->slot_waiters = allocated(config->gate_slots, sizeof *core->slot_waiters);
 	pthread_mutex_init(&core->lock, NULL);
 	make_condition(&core->change);
 	return core;
@@ -1390,6 +1445,7 @@ void core_start(struct core *core, struct clocks *clocks, struct account *accoun
 	atomic_store(&core->gate_epoch, 1);
 	memset((void *)core->slot_rows, 0, config->gate_slots * sizeof *core->slot_rows);
 	memset((void *)core->slot_stores, 0, config->gate_slots * sizeof *core->slot_stores);
+	memset((void *)core->slot_waiters, 0, config->gate_slots * sizeof *core->slot_waiters);
 	for (uint32_t n = 0; n < config->shards; n++) {
 		struct scheduler *s = &core->schedulers[n];
 		s->account = &accounts[n];

@@ -110,6 +110,8 @@ struct transport {
 	int (*exchange)(struct shard *shard, int64_t wait_ns);
 	/* The next completed piece or NULL; `done_ns` is set. */
 	struct piece *(*reap)(struct shard *shard);
+	/* Makes an `exchange` return that waits, or else the next one; called on other threads. */
+	void (*nudge)(struct shard *shard);
 };
 
 extern const struct transport uring_transport, threads_transport, noop_transport;
@@ -125,6 +127,7 @@ struct shard {
 	pthread_mutex_t lock;
 	pthread_cond_t news; /* for the shard's thread: rows were fed, a worker is done */
 	_Atomic bool asleep;
+	_Atomic bool nudged; /* by another shard: a gate may be open */
 	char reason[REASON_BYTES];
 	/* Why buffers or files could not be registered, empty if they are. */
 	char unregistered[REASON_BYTES];

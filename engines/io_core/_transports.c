@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -34,7 +36,7 @@ static bool refuse(struct shard *shard, const char *what, int error)
 /* io_uring */
 
 struct uring {
-	int descriptor;
+	int descriptor, nudges; /* the ring, and an eventfd that it polls */
 	void *rings;
 	size_t rings_bytes;
 	struct io_uring_sqe *entries;
@@ -139,6 +141,24 @@ static struct io_uring_sqe *next_entry(struct uring *ring)
 	return entry;
 }
 
+/* One entry of the ring more than transfers can take: its completion names no piece. */
+static void poll_nudges(struct uring *ring)
+{
+	struct io_uring_sqe *entry = next_entry(ring);
+	entry->opcode = IORING_OP_POLL_ADD;
+	entry->fd = ring->nudges;
+	entry->poll32_events = POLLIN;
+}
+
+static void uring_nudge(struct shard *shard)
+{
+	struct uring *ring = shard->transport_state;
+	uint64_t one = 1;
+	/* Can only fail if it was nudged 2^64 times without looking. */
+	ssize_t written = write(ring->nudges, &one, sizeof one);
+	(void)written;
+}
+
 /* Whether the ring carries out anything: a NOP goes through it and comes back. */
 static bool try_ring(struct shard *shard, struct uring *ring)
 {
@@ -165,6 +185,8 @@ static void uring_close(struct shard *shard)
 		munmap(ring->entries, ring->entries_bytes);
 	if (ring->descriptor >= 0)
 		close(ring->descriptor);
+	if (ring->nudges >= 0)
+		close(ring->nudges);
 	free(ring);
 	shard->transport_state = NULL;
 }
@@ -176,9 +198,12 @@ static bool uring_open(struct shard *shard)
 	if (ring == NULL)
 		return refuse(shard, "io_uring", ENOMEM);
 	shard->transport_state = ring;
-	ring->descriptor = setup(shard->depth, &parameters);
+	ring->nudges = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ring->descriptor = setup(shard->depth + 1, &parameters);
 	if (ring->descriptor < 0)
 		return refuse(shard, "io_uring_setup", errno);
+	if (ring->nudges < 0)
+		return refuse(shard, "eventfd", errno);
 	/* The second: waiting with a time limit in the same call, since Linux 5.11. */
 	if (!(parameters.features & IORING_FEAT_SINGLE_MMAP) ||
 	    !(parameters.features & IORING_FEAT_EXT_ARG))
@@ -187,7 +212,10 @@ static bool uring_open(struct shard *shard)
 		return refuse(shard, "mmap of the io_uring", errno);
 	register_buffers(shard, ring);
 	register_files(shard, ring);
-	return try_ring(shard, ring);
+	if (!try_ring(shard, ring))
+		return false;
+	poll_nudges(ring);
+	return true;
 }
 
 static void uring_add(struct shard *shard, struct piece *piece)
@@ -241,14 +269,22 @@ static struct piece *uring_reap(struct shard *shard)
 		return NULL;
 	const struct io_uring_cqe *completion = &ring->completions[head & ring->cq_mask];
 	struct piece *piece = (struct piece *)(uintptr_t)completion->user_data;
-	piece->result = completion->res;
-	piece->done_ns = shard->now;
+	int32_t result = completion->res;
 	atomic_store_explicit(ring->cq_head, head + 1, memory_order_release);
+	if (piece == NULL) {
+		uint64_t nudges;
+		ssize_t taken = read(ring->nudges, &nudges, sizeof nudges);
+		(void)taken;
+		poll_nudges(ring);
+		return uring_reap(shard);
+	}
+	piece->result = result;
+	piece->done_ns = shard->now;
 	return piece;
 }
 
 const struct transport uring_transport = {
-	uring_open, uring_close, uring_add, uring_exchange, uring_reap,
+	uring_open, uring_close, uring_add, uring_exchange, uring_reap, uring_nudge,
 };
 
 /* Threads */
@@ -412,7 +448,7 @@ static int threads_exchange(struct shard *shard, int64_t wait_ns)
 	pthread_mutex_lock(&shard->lock);
 	if (crew->added != NULL)
 		hand_over(crew);
-	if (crew->done == NULL && wait_ns != 0)
+	if (crew->done == NULL && wait_ns != 0 && !atomic_load(&shard->nudged))
 		wait_for_news(shard, wait_ns);
 	pthread_mutex_unlock(&shard->lock);
 	return 0;
@@ -434,8 +470,14 @@ static struct piece *threads_reap(struct shard *shard)
 	return piece;
 }
 
+/* The news and the flag are all that it waits for. */
+static void nudged_enough(struct shard *shard)
+{
+	(void)shard;
+}
+
 const struct transport threads_transport = {
-	threads_open, threads_close, threads_add, threads_exchange, threads_reap,
+	threads_open, threads_close, threads_add, threads_exchange, threads_reap, nudged_enough,
 };
 
 /* None: what the planner and the scheduler could do at most */
@@ -488,5 +530,5 @@ static struct piece *noop_reap(struct shard *shard)
 }
 
 const struct transport noop_transport = {
-	noop_open, noop_close, noop_add, noop_exchange, noop_reap,
+	noop_open, noop_close, noop_add, noop_exchange, noop_reap, nudged_enough,
 };

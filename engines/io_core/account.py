@@ -63,8 +63,9 @@ class Flow:
         self.total_bytes += other.total_bytes
         self.total_operations += other.total_operations
         self.latency.merge(other.latency)
-        filled = np.flatnonzero(other.timeline)
-        self.timeline[filled] += other.timeline[filled]
+        if other.window_bytes:
+            filled = np.flatnonzero(other.timeline)
+            self.timeline[filled] += other.timeline[filled]
         self.entries.merge(other.entries)
 
 

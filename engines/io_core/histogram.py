@@ -52,10 +52,13 @@ class Histogram:
 
     def merge(self, other: Histogram) -> None:
         """Adds all that another histogram holds."""
-        self.counts += other.counts
+        if other.minimum is None or other.maximum is None:
+            return
+        # Only where it holds something: pages that nobody has touched stay untouched.
+        first, last = bucket_index(np.array([other.minimum, other.maximum])).tolist()
+        self.counts[first : last + 1] += other.counts[first : last + 1]
         self.total += other.total
-        if other.minimum is not None and other.maximum is not None:
-            self._widen(other.minimum, other.maximum)
+        self._widen(other.minimum, other.maximum)
 
     def percentile(self, fraction: float) -> int | None:
         """The smallest recorded value, to 3 digits, that `fraction` of all do not exceed."""

@@ -174,9 +174,9 @@ class Followed:
             yield block
 
     def counts(self, rows: int) -> Counts:
-        """The counters of the plan's first rows, to within a block."""
-        passed = [counts for at, counts in self._marks if at <= rows]
-        return passed[-1] if passed else {}
+        """The counters at the end of the block that holds the plan's last row of so many."""
+        following = (counts for at, counts in self._marks if at >= rows)
+        return next(following, self._marks[-1][1])
 
 
 class Excerpts:

@@ -1,0 +1,240 @@
+"""What must hold of what a stage reported. Pure: takes what the stage's result.json holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .canonical import Document
+from .collect import host_memory_bytes
+from .latency import percentile_name
+from .plan import Plan
+from .roofline import rooflines_around
+from .rules import Finding
+from .search import capacity_of, probes_of
+from .steady import drift_of
+from .units import GIB
+
+# Device counters are compared from this many bytes on; below, a file system's own I/O weighs in.
+DEVICE_LEAST_BYTES = 256 * 2**20
+DEVICE_TOLERANCE = 0.02
+
+ROOFLINE_TOLERANCE_PCT = 10.0
+
+# The least that a working set may be, in times the memory of all hosts.
+MEMORY_TIMES = 3
+
+NOOP = "noop"
+
+
+def judge_stage_result(name: str, measured: bool, result: Document) -> list[Finding]:
+    """Findings about what one stage reported."""
+    if measured and _is_noop(result):
+        text = "its operations touched no storage: the numbers say nothing about one"
+        hint = "benchmark.io.core=auto"
+        return [Finding(rule="RES-10", severity="error", key=name, text=text, hint=hint)]
+    findings = []
+    if measured and not any(io["window_bytes"] for io in result["io"].values()):
+        text = "no byte was moved in the measured window"
+        findings.append(Finding(rule="RES-01", severity="error", key=name, text=text))
+    findings += _verification(name, measured, result["verify"])
+    findings += _direct(name, result)
+    findings += _latencies(name, result)
+    if measured:
+        findings += _device(name, result)
+        findings += _drift(name, result)
+        findings += _load(name, result)
+        findings += _working_set(name, result)
+        findings += _trace(name, result)
+    return findings
+
+
+def judge_rooflines(
+    plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
+) -> list[Finding]:
+    """Findings about measured stages whose rooflines before and after disagree."""
+    findings = []
+    for name, around in rooflines_around(plan, outcomes, results).items():
+        before, after, spread_pct = around.before, around.after, around.spread_pct
+        if before is None or after is None or spread_pct is None:
+            continue
+        if spread_pct > ROOFLINE_TOLERANCE_PCT:
+            findings.append(
+                Finding(
+                    rule="RES-08",
+                    severity="warning",
+                    key=name,
+                    text="the device was not the same before and after: "
+                    f"{before.tool} moved {before.gib_s:.2f} GiB/s before and {after.gib_s:.2f} "
+                    f"GiB/s after ({spread_pct:.1f} % apart)",
+                    hint="repeat it when nothing else uses the device",
+                )
+            )
+    return findings
+
+
+def _is_noop(result: Document) -> bool:
+    core = result["core"]
+    return core is not None and NOOP in core["name"].split(", ")
+
+
+def _direct(name: str, result: Document) -> list[Finding]:
+    core = result["core"]
+    if core is None or core["direct_refused"] is None:
+        return []
+    return [
+        Finding(
+            rule="RES-03",
+            severity="warning",
+            key=name,
+            text=f"O_DIRECT was refused ({core['direct_refused']}), I/O was buffered: "
+            "reads may have come from memory",
+            hint="put data_dir on a file system with O_DIRECT",
+        )
+    ]
+
+
+def _verification(name: str, measured: bool, verify: Document) -> list[Finding]:
+    if verify["mismatches"]:
+        text = f"{verify['mismatches']} blocks differed from what was written"
+        return [Finding(rule="RES-02", severity="error", key=name, text=text)]
+    if measured and not verify["operations"]:
+        text = "no read was compared with what was written"
+        return [Finding(rule="RES-02", severity="warning", key=name, text=text)]
+    return []
+
+
+def _latencies(name: str, result: Document) -> list[Finding]:
+    window = result["window"]
+    if window is None or not result["io"]:
+        return []
+    limit_s = window["ramp_s"] + window["length_s"] + window["drain_s"]
+    longest_s = max((io["latency"]["max"] or 0) / 1e9 for io in result["io"].values())
+    if longest_s <= limit_s + 1e-6:
+        return []
+    text = f"a latency of {longest_s:.3f} s in a stage of {limit_s:.3f} s"
+    return [Finding(rule="RES-04", severity="error", key=name, text=text)]
+
+
+def _device(name: str, result: Document) -> list[Finding]:
+    """The benchmark's bytes against the device's own counters, where there are any."""
+    findings = []
+    devices = result.get("device", [])
+    for direction, io in result["io"].items() if devices else ():
+        moved = io["total_bytes"]
+        on_device = sum(entry[f"{direction}_bytes"] for entry in devices)
+        if moved < DEVICE_LEAST_BYTES or abs(on_device - moved) <= DEVICE_TOLERANCE * moved:
+            continue
+        why = (
+            "a cache or another device served the rest"
+            if on_device < moved
+            else "something else used the device, or the file system adds its own"
+        )
+        findings.append(
+            Finding(
+                rule="RES-05",
+                severity="warning",
+                key=name,
+                text=f"{direction}: the benchmark moved {moved} bytes, the block device "
+                f"{on_device} ({100 * on_device / moved:.1f} %): {why}",
+            )
+        )
+    return findings
+
+
+def _drift(name: str, result: Document) -> list[Finding]:
+    drift = drift_of(result)
+    if drift is None or drift.steady:
+        return []
+    word = "fell" if drift.drift_pct < 0 else "rose"
+    return [
+        Finding(
+            rule="RES-06",
+            severity="warning",
+            key=name,
+            text=f"throughput {word} within {drift.length_s:g} s: "
+            f"{drift.first_bytes_per_s / GIB:.2f} GiB/s in the first fifth, "
+            f"{drift.last_bytes_per_s / GIB:.2f} GiB/s in the last "
+            f"(drift {drift.drift_pct:+.1f} % of the mean)",
+            hint="a longer benchmark.ramp_s, so that it settles before the window",
+        )
+    ]
+
+
+def _load(name: str, result: Document) -> list[Finding]:
+    """Of a search only the outcome counts: to find its limit it must overload the storage."""
+    search, details = result.get("search"), result["details"]
+    if search is not None:
+        return _capacity(name, search)
+    if not details.get("overloaded"):
+        return []
+    waited = details.get("backlog_max")
+    cut = details.get("window_cut")
+    return [
+        Finding(
+            rule="RES-09",
+            severity="error",
+            key=name,
+            text="the storage did not keep up with the rate of requests"
+            + ("" if waited is None else f", up to {waited} waited")
+            + f": the window was cut{f' ({cut})' if cut else ''}",
+            hint="a lower rate of requests",
+        )
+    ]
+
+
+def _capacity(name: str, search: Document) -> list[Finding]:
+    if capacity_of(search) is not None:
+        return []
+    probes = probes_of(search)
+    met = sum(probe.met for probe in probes)
+    return [
+        Finding(
+            rule="RES-07",
+            severity="error",
+            key=name,
+            text=f"no rate met the limit: {percentile_name(search['fraction'])} of prefix_load "
+            f"<= {search['limit_ms']:g} ms; of {len(probes)} probes {met} did"
+            + (", but none when confirmed" if met else ""),
+            hint="search at lower rates, or allow a longer latency",
+        )
+    ]
+
+
+def _working_set(name: str, result: Document) -> list[Finding]:
+    working_set_bytes = result["details"].get("working_set_bytes")
+    memory_bytes = host_memory_bytes(result)
+    if working_set_bytes is None or memory_bytes is None:
+        return []
+    if working_set_bytes >= MEMORY_TIMES * memory_bytes:
+        return []
+    direct = result["core"] is not None and result["core"]["direct"]
+    return [
+        Finding(
+            rule="RES-11",
+            severity="info" if direct else "warning",
+            key=name,
+            text=f"the working set is {working_set_bytes / GIB:.2f} GiB, less than "
+            f"{MEMORY_TIMES} x the {memory_bytes / GIB:.2f} GiB of memory of the hosts: "
+            + (
+                "I/O was direct, so only caches beyond the hosts can have served reads"
+                if direct
+                else "I/O was buffered, so reads may have come from memory"
+            ),
+            hint="a larger working set",
+        )
+    ]
+
+
+def _trace(name: str, result: Document) -> list[Finding]:
+    findings = []
+    trace = result["details"].get("trace") or {}
+    if broken := trace.get("broken_lines"):
+        first = trace.get("first_broken_lines") or []
+        places = f": {', '.join(map(str, first))}" if first else ""
+        more = " and more" if len(first) < broken and first else ""
+        text = f"{broken} lines of {trace.get('path', 'the trace')} were skipped{places}{more}"
+        findings.append(Finding(rule="TRC-01", severity="warning", key=name, text=text))
+    if unordered := trace.get("out_of_order"):
+        text = f"{unordered} requests of the trace are earlier than the one before them"
+        findings.append(Finding(rule="TRC-01", severity="info", key=name, text=text))
+    return findings

@@ -1,0 +1,353 @@
+"""Where each rule about what a stage reported fires and where it does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlps.engine.stage_rules import judge_rooflines, judge_stage_result
+
+GIB = 2**30
+
+
+def judged_result(result, measured=True):
+    return [str(finding) for finding in judge_stage_result("01-run-0", measured, result)]
+
+
+def test_a_good_result_has_no_findings(make_result):
+    assert judged_result(make_result()) == []
+
+
+def test_a_stage_that_is_not_measured_need_not_move_or_compare(make_result):
+    verify = dict.fromkeys(make_result()["verify"], 0)
+    assert judged_result(make_result(io={}, verify=verify, window=None), measured=False) == []
+
+
+@pytest.mark.parametrize("empty", ["no io", "no bytes"])
+def test_res_01_fires_where_nothing_moved(make_result, empty):
+    result = make_result()
+    for io in result["io"].values():
+        io["window_bytes"] = 0
+    result["io"] = {} if empty == "no io" else result["io"]
+    assert judged_result(result) == [
+        "error RES-01 01-run-0: no byte was moved in the measured window"
+    ]
+
+
+def test_res_01_is_silent_where_one_direction_moved(make_result):
+    result = make_result()
+    del result["io"]["write"]
+    assert judged_result(result) == []
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_res_02_fires_for_mismatches_of_any_stage(make_result, measured):
+    result = make_result()
+    result["verify"]["mismatches"] = 3
+    assert judged_result(result, measured) == [
+        "error RES-02 01-run-0: 3 blocks differed from what was written"
+    ]
+
+
+def test_res_02_warns_where_nothing_was_compared(make_result):
+    result = make_result(verify={"operations": 0, "blocks": 0, "bytes": 0, "mismatches": 0})
+    assert judged_result(result) == [
+        "warning RES-02 01-run-0: no read was compared with what was written"
+    ]
+
+
+def test_res_03_fires_where_direct_io_was_refused(make_result):
+    result = make_result()
+    result["core"] |= {"direct": False, "direct_refused": "Invalid argument"}
+    assert judged_result(result) == [
+        "warning RES-03 01-run-0: O_DIRECT was refused (Invalid argument), I/O was buffered: "
+        "reads may have come from memory\n  hint: put data_dir on a file system with O_DIRECT"
+    ]
+
+
+def test_res_03_is_silent_where_nobody_asked_for_direct_io_or_there_was_no_io(make_result):
+    result = make_result()
+    result["core"]["direct"] = False
+    assert judged_result(result) == []
+    assert judged_result(make_result(core=None)) == []
+
+
+def test_res_04_fires_for_a_latency_longer_than_the_stage(make_result):
+    result = make_result()
+    result["io"]["write"]["latency"]["max"] = 2_750_001_001
+    assert judged_result(result) == [
+        "error RES-04 01-run-0: a latency of 2.750 s in a stage of 2.750 s"
+    ]
+    result["io"]["write"]["latency"]["max"] = 2_750_000_000
+    assert judged_result(result) == []
+
+
+def test_res_04_is_silent_without_operations(make_result):
+    result = make_result()
+    result["io"]["write"]["latency"] |= {"upper": [], "count": [], "min": None, "max": None}
+    assert judged_result(result) == []
+
+
+def device(read_bytes, write_bytes):
+    return [{"host": "n", "device": "sda", "read_bytes": read_bytes, "write_bytes": write_bytes}]
+
+
+@pytest.mark.parametrize(
+    ("read_bytes", "text"),
+    [
+        (2**30, "(25.0 %): a cache or another device served the rest"),
+        (6 * 2**30, "(150.0 %): something else used the device"),
+    ],
+    ids=["cached", "disturbed"],
+)
+def test_res_05_fires_where_the_device_moved_other_bytes(make_result, read_bytes, text):
+    (finding,) = judge_stage_result("r", True, make_result(device=device(read_bytes, 2 * 2**30)))
+    assert (finding.rule, finding.severity) == ("RES-05", "warning")
+    assert text in str(finding)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [device(4 * 2**30, round(2.03 * 2**30)), [], None],
+    ids=["within 2 %", "no device", "not told"],
+)
+def test_res_05_is_silent(make_result, found):
+    result = make_result() if found is None else make_result(device=found)
+    assert judge_stage_result("r", True, result) == []
+
+
+# ---------------------------------------------------------------- RES-06
+
+
+def timeline(moved, length_s=None):
+    """Changes of a result whose window moved these GiB in each second."""
+    bins = {"bin_s": 1, "read_bytes": [round(gib * GIB) for gib in moved]}
+    window = {"start_unix_s": 1.8e9, "ramp_s": 0.5, "drain_s": 0.25, "elapsed_s": 99.0}
+    return {
+        "timeline": bins | {"write_bytes": [0] * len(moved)},
+        "window": window | {"length_s": length_s or float(len(moved))},
+    }
+
+
+@pytest.mark.parametrize(
+    ("moved", "text"),
+    [
+        (
+            [2.0] * 30 + [1.0] * 30,
+            "throughput fell within 60 s: 2.00 GiB/s in the first fifth, 1.00 GiB/s in the last "
+            "(drift -100.0 % of the mean)",
+        ),
+        (
+            [1.0 + second / 100 for second in range(20)],
+            "throughput rose within 20 s: 1.01 GiB/s in the first fifth, 1.18 GiB/s in the last "
+            "(drift +18.3 % of the mean)",
+        ),
+    ],
+    ids=["fell", "rose"],
+)
+def test_res_06_fires_where_throughput_drifts(make_result, moved, text):
+    (found,) = judged_result(make_result(**timeline(moved)))
+    assert found == (
+        f"warning RES-06 01-run-0: {text}\n"
+        "  hint: a longer benchmark.ramp_s, so that it settles before the window"
+    )
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [[1.0] * 60, [2.0, 1.0] * 30, [1.05 - second / 1000 for second in range(60)], [2.0, 1.0] * 4],
+    ids=["constant", "uneven", "below 10 %", "short"],
+)
+def test_res_06_is_silent(make_result, moved):
+    assert judged_result(make_result(**timeline(moved))) == []
+
+
+def test_res_06_is_silent_for_stages_that_are_not_measured(make_result):
+    assert judged_result(make_result(**timeline([2.0] * 9 + [0.5] * 9)), measured=False) == []
+
+
+# ---------------------------------------------------------------- RES-07 and RES-09
+
+
+def search(*probes, limit_ms=500):
+    """A search; a probe is its purpose, rate and prefix load in ms."""
+    return {
+        "limit_ms": limit_ms,
+        "fraction": 0.99,
+        "probes": [
+            {
+                "purpose": purpose,
+                "rate_per_s": rate,
+                "requests": 10,
+                "length_s": 1.0,
+                "read_bytes": GIB,
+                "write_bytes": 0,
+                "prefix_load": {
+                    "unit": "ns",
+                    "upper": [milliseconds * 10**6],
+                    "count": [10],
+                    "sum": 10,
+                    "min": 1,
+                    "max": milliseconds * 10**6,
+                },
+            }
+            for purpose, rate, milliseconds in probes
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("probes", "text"),
+    [
+        ([("search", 4, 501)], "of 1 probes 0 did"),
+        ([("search", 4, 499), ("confirm", 4, 501)], "of 2 probes 1 did, but none when confirmed"),
+        ([], "of 0 probes 0 did"),
+    ],
+    ids=["none", "not confirmed", "no probe"],
+)
+def test_res_07_fires_where_no_rate_was_confirmed(make_result, probes, text):
+    assert judged_result(make_result(search=search(*probes))) == [
+        f"error RES-07 01-run-0: no rate met the limit: p99 of prefix_load <= 500 ms; {text}\n"
+        "  hint: search at lower rates, or allow a longer latency"
+    ]
+
+
+def test_res_07_is_silent_for_a_capacity_though_the_storage_was_overloaded_to_find_it(make_result):
+    found = search(("search", 8, 900), ("confirm", 4, 500))
+    details = {"overloaded": True, "backlog_max": 10}
+    assert judged_result(make_result(search=found, details=details)) == []
+    assert judged_result(make_result(search=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("details", "text"),
+    [
+        ({}, ": the window was cut"),
+        ({"backlog_max": 4096}, ", up to 4096 waited: the window was cut"),
+        ({"window_cut": "rank 3 was full"}, ": the window was cut (rank 3 was full)"),
+    ],
+    ids=["bare", "backlog", "why"],
+)
+def test_res_09_fires_where_the_storage_was_overloaded(make_result, details, text):
+    assert judged_result(make_result(details={"overloaded": True, **details})) == [
+        f"error RES-09 01-run-0: the storage did not keep up with the rate of requests{text}\n"
+        "  hint: a lower rate of requests"
+    ]
+
+
+@pytest.mark.parametrize("details", [{}, {"overloaded": False, "backlog_max": 7}], ids=str)
+def test_res_09_is_silent_where_it_kept_up(make_result, details):
+    assert judged_result(make_result(details=details)) == []
+
+
+# ---------------------------------------------------------------- RES-08
+
+
+def with_rooflines(plan_of, make_result, *read_gib):
+    """Arguments of a judgement: run-0 between two rooflines that moved so much in 1 s."""
+    plan = plan_of(
+        {
+            "benchmark.stages": [
+                {"name": "before", "each": "trial"},
+                {"name": "run", "each": "trial", "measured": True},
+                {"name": "after", "each": "trial"},
+            ]
+        }
+    )
+    before, run, after = (launch.name for launch in plan.launches)
+    results = {run: make_result()}
+    for name, gib in zip((before, after), read_gib, strict=False):
+        moved = {"read_bytes": gib * GIB, "write_bytes": 0, "elapsed_s": 1.0, "cpu_s": 0.1}
+        results[name] = make_result(window=None, io={}, roofline={"tool": "fio", **moved})
+    return plan, {launch.name: {"status": "complete"} for launch in plan.launches}, results
+
+
+def test_res_08_fires_where_before_and_after_disagree(plan_of, make_result):
+    (found,) = judge_rooflines(*with_rooflines(plan_of, make_result, 4, 3))
+    assert str(found) == (
+        "warning RES-08 01-run-0: the device was not the same before and after: fio moved 4.00 "
+        "GiB/s before and 3.00 GiB/s after (28.6 % apart)\n"
+        "  hint: repeat it when nothing else uses the device"
+    )
+
+
+@pytest.mark.parametrize("read_gib", [(21, 19), (4,), ()], ids=["within 10 %", "one", "none"])
+def test_res_08_is_silent(plan_of, make_result, read_gib):
+    assert judge_rooflines(*with_rooflines(plan_of, make_result, *read_gib)) == []
+
+
+# ---------------------------------------------------------------- RES-10
+
+
+@pytest.mark.parametrize("name", ["noop", "noop, uring"])
+def test_res_10_fires_alone_where_no_storage_was_touched(make_result, name):
+    result = make_result(details={"overloaded": True}, device=device(0, 0))
+    result["core"]["name"] = name
+    assert judged_result(result) == [
+        "error RES-10 01-run-0: its operations touched no storage: the numbers say nothing about "
+        "one\n  hint: benchmark.io.core=auto"
+    ]
+
+
+def test_res_10_is_silent_for_stages_that_are_not_measured(make_result):
+    result = make_result()
+    result["core"]["name"] = "noop"
+    assert judged_result(result, measured=False) == []
+
+
+# ---------------------------------------------------------------- RES-11
+
+
+def working_set(make_result, gib, *, direct, memory_gib=(8, 8)):
+    result = make_result(details={"working_set_bytes": gib * GIB})
+    result["ranks"]["host_memory_bytes"] = [memory and memory * GIB for memory in memory_gib]
+    result["core"]["direct"] = direct
+    return result
+
+
+@pytest.mark.parametrize(
+    ("direct", "severity", "text"),
+    [
+        (True, "info", "I/O was direct, so only caches beyond the hosts can have served reads"),
+        (False, "warning", "I/O was buffered, so reads may have come from memory"),
+    ],
+    ids=["direct", "buffered"],
+)
+def test_res_11_fires_for_a_small_working_set(make_result, direct, severity, text):
+    assert judged_result(working_set(make_result, 23, direct=direct)) == [
+        f"{severity} RES-11 01-run-0: the working set is 23.00 GiB, less than 3 x the 8.00 GiB of "
+        f"memory of the hosts: {text}\n  hint: a larger working set"
+    ]
+
+
+def test_res_11_is_silent_for_a_large_working_set_and_where_sizes_are_not_known(make_result):
+    assert judged_result(working_set(make_result, 24, direct=False)) == []
+    unknown = working_set(make_result, 1, direct=False, memory_gib=(None, None))
+    assert judged_result(unknown) == []
+    assert judged_result(make_result(details={"working_set_bytes": 1})) == []
+
+
+# ---------------------------------------------------------------- TRC-01
+
+
+@pytest.mark.parametrize(
+    ("trace", "texts"),
+    [
+        (
+            {"path": "a.jsonl", "broken_lines": 3, "first_broken_lines": [7, 9]},
+            ["warning TRC-01 01-run-0: 3 lines of a.jsonl were skipped: 7, 9 and more"],
+        ),
+        (
+            {"path": "a.jsonl", "broken_lines": 1, "first_broken_lines": [7], "out_of_order": 2},
+            [
+                "warning TRC-01 01-run-0: 1 lines of a.jsonl were skipped: 7",
+                "info TRC-01 01-run-0: 2 requests of the trace are earlier than the one before "
+                "them",
+            ],
+        ),
+        ({"path": "a.jsonl", "broken_lines": 0, "first_broken_lines": [], "out_of_order": 0}, []),
+        (None, []),
+    ],
+    ids=["broken", "both", "clean", "no trace"],
+)
+def test_trc_01(make_result, trace, texts):
+    assert judged_result(make_result(details={"trace": trace})) == texts
