@@ -216,11 +216,12 @@ def poisson_ns(*, seed: int, rank: int, stream: int, rate_per_s: float | None) -
     if rate_per_s is None:
         while True:
             yield 0
-    now = 0.0
+    now = 0
     for gap in exponential_gaps(seed=seed, rank=rank, stream=stream):
-        now += gap * NS_PER_S / rate_per_s
+        # Whole ns add up exactly: the last bits of logarithms differ between machines.
+        now += round(gap * NS_PER_S / rate_per_s)
         # 0 would stand for no time at all.
-        yield max(1, round(now))
+        yield max(1, now)
 
 
 def exponential_gaps(*, seed: int, rank: int, stream: int) -> Iterator[float]:
