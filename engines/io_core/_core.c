@@ -774,7 +774,7 @@ static void add_piece(struct scheduler *s, struct node *node, struct buffer *buf
 	piece->transfer = node->row.kind;
 	piece->file = node->row.file;
 	piece->chunk = node->row.chunk;
-	piece->offset = node->row.offset + node->issued;
+	piece->offset = (config->chunk_files ? 0 : node->row.offset) + node->issued;
 	piece->length = left < config->io_bytes ? left : config->io_bytes;
 	buffer->first_block = node->issued / BLOCK_BYTES;
 	if (node->row.kind == STORE)
