@@ -698,12 +698,20 @@ static const struct row *next_row(struct scheduler *s)
 	return &fed->rows[s->queue_row++];
 }
 
+/* Beyond what it looks at anyway a shard takes rows only to learn how long its backlog is. */
 static bool has_room(const struct scheduler *s)
 {
 	const struct config *config = &s->core->config;
 	return s->held < AHEAD_ROWS ||
-	       (config->open_loop && s->backlog_limit > 0 &&
+	       (config->open_loop && s->backlog_limit > 0 && s->requests_arrived == s->requests_seen &&
 		s->requests_seen - s->requests_started <= s->backlog_limit);
+}
+
+static void count_arrivals(struct scheduler *s)
+{
+	while (s->requests_arrived < s->requests_seen &&
+	       s->arrivals[s->requests_arrived % s->arrivals_room] <= s->shard.now)
+		s->requests_arrived++;
 }
 
 /* Returns whether more rows would be welcome but none are there yet. */
@@ -714,6 +722,7 @@ static bool ingest(struct scheduler *s)
 		const struct row *row = next_row(s);
 		if (row != NULL) {
 			take_row(s, row);
+			count_arrivals(s);
 			continue;
 		}
 		if (all)
@@ -1034,9 +1043,7 @@ static void watch_backlog(struct scheduler *s)
 	const struct config *config = &s->core->config;
 	if (!config->open_loop)
 		return;
-	while (s->requests_arrived < s->requests_seen &&
-	       s->arrivals[s->requests_arrived % s->arrivals_room] <= s->shard.now)
-		s->requests_arrived++;
+	count_arrivals(s);
 	int64_t backlog = (int64_t)(s->requests_arrived - s->requests_started);
 	if (backlog > s->account->backlog_max)
 		s->account->backlog_max = backlog;
