@@ -219,9 +219,10 @@ def _chunk_tokens(benchmark: Section, model: Model, tensor_parallel: int) -> int
     tokens = benchmark.count("chunk_tokens")
     size_bytes = model.entry_bytes(tokens, tensor_parallel)
     if size_bytes < BLOCK_BYTES:
+        enough = -(-BLOCK_BYTES * tensor_parallel // model.token_bytes)
         raise JobError(
             f"a chunk of {tokens} tokens has {size_bytes} bytes, I/O moves blocks of {BLOCK_BYTES}:"
-            f" use chunk_tokens {-(-tokens * BLOCK_BYTES // max(size_bytes, 1))} or more"
+            f" use chunk_tokens {enough} or more"
         )
     return tokens
 
