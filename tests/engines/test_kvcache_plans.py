@@ -333,6 +333,18 @@ def test_a_chunk_smaller_than_a_block_is_refused_with_what_to_type(
         planned(Section(benchmark | {"chunk_tokens": enough - 1}))
 
 
+def test_blocks_of_a_trace_that_names_them_are_what_must_be_large_enough(make_section):
+    small = make_section("trace", chunk_tokens=1, trace={"block_tokens": 16})
+    assert planned(Section(small)).trace is not None
+    small["trace"] = small["trace"] | {"block_tokens": 15}
+    with pytest.raises(JobError) as caught:
+        planned(Section(small))
+    assert str(caught.value) == (
+        "a chunk of 15 tokens has 3840 bytes, I/O moves blocks of 4096:"
+        " use trace.block_tokens 16 or more"
+    )
+
+
 @pytest.mark.parametrize(
     ("workload", "changes", "text"),
     [
