@@ -161,6 +161,10 @@ def _trace(benchmark: Section, model: Model) -> Planned:
     else:
         chunk_tokens = _chunk_tokens(benchmark, model, tensor_parallel)
     speedup = benchmark.positive_or_none("speedup")
+    if source.format == "sharegpt" and speedup and not source.rate_per_s:
+        raise JobError(
+            "a sharegpt trace has no times: set trace.rate_per_s, or speedup=null for a closed loop"
+        )
 
     def make(place: Place, survey: TraceSurvey | None) -> RankPlan:
         return TracePlan(

@@ -345,6 +345,19 @@ def test_blocks_of_a_trace_that_names_them_are_what_must_be_large_enough(make_se
     )
 
 
+def test_an_open_loop_of_a_trace_without_times_needs_a_rate(make_section):
+    timeless = make_section("trace", speedup=2.0, trace={"format": "sharegpt"})
+    with pytest.raises(JobError) as caught:
+        planned(Section(timeless))
+    assert str(caught.value) == (
+        "a sharegpt trace has no times: set trace.rate_per_s, or speedup=null for a closed loop"
+    )
+    timeless["trace"] = timeless["trace"] | {"rate_per_s": 3.0}
+    assert planned(Section(timeless)).open_loop
+    closed = make_section("trace", trace={"format": "sharegpt"})
+    assert not planned(Section(closed)).open_loop
+
+
 @pytest.mark.parametrize(
     ("workload", "changes", "text"),
     [
