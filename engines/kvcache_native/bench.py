@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -190,17 +191,16 @@ class Bench:
         """Carries out the plan until the window ends, then waits for what is in flight."""
         account = self._outcome.account = Account()
         # Every shard goes through the whole plan, so what the first one meets is all of it.
-        plans = [Followed(self.new_plan()) for _ in range(self.shards)]
-        following = iter(plans)
-        streams = self._sharded(
-            lambda: first_requests(next(following).rows(), self.workload.requests)
-        )
+        followed = Followed(self.new_plan())
+        others = (self.new_plan() for _ in range(self.shards - 1))
+        plans: Iterator[Followed | RankPlan] = chain([followed], others)
+        streams = self._sharded(lambda: first_requests(next(plans).rows(), self.workload.requests))
         try:
             with self._observed(control, account):
                 self._execute(streams, control, account)
         finally:
             rows = account.read.total_operations + account.write.total_operations
-            self._tell(account, plans[0].counts(rows))
+            self._tell(account, followed.counts(rows))
             if not control.stopped and control.length_s < self.workload.duration_s:
                 self._outcome.facts["window_cut"] = self._why_cut(account)
 

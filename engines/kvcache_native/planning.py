@@ -51,8 +51,8 @@ PURPOSE_NAMES = (
 
 # A block of a stream is closed when it holds this many rows.
 BLOCK_ROWS = 2048
-# Blocks that a shard's queue and scheduler may hold, and then some.
-_MARKS = 64
+# Blocks that a plan may be ahead of what all shards have carried out: 64 queues of 8192 rows.
+_MARKS = 512
 _DRAWN_GAPS = 256
 
 Slots = NDArray[np.int64]

@@ -155,8 +155,16 @@ def _prefix(benchmark: Section, model: Model) -> Planned:
 def _trace(benchmark: Section, model: Model) -> Planned:
     source = _source(benchmark.section("trace"))
     tensor_parallel = benchmark.count("tensor_parallel")
-    chunk_tokens = _chunk_tokens(benchmark, model, tensor_parallel)
+    if source.format == "mooncake":  # which names blocks
+        chunk_tokens = benchmark.count("chunk_tokens")
+        _check_chunk("trace.block_tokens", source.block_tokens, model, tensor_parallel)
+    else:
+        chunk_tokens = _chunk_tokens(benchmark, model, tensor_parallel)
     speedup = benchmark.positive_or_none("speedup")
+    if source.format == "sharegpt" and speedup and not source.rate_per_s:
+        raise JobError(
+            "a sharegpt trace has no times: set trace.rate_per_s, or speedup=null for a closed loop"
+        )
 
     def make(place: Place, survey: TraceSurvey | None) -> RankPlan:
         return TracePlan(
@@ -215,15 +223,23 @@ def _planned(
 
 
 def _chunk_tokens(benchmark: Section, model: Model, tensor_parallel: int) -> int:
-    """Tokens of a chunk; a chunk smaller than a block would mostly move what is not its own."""
     tokens = benchmark.count("chunk_tokens")
+    _check_chunk("chunk_tokens", tokens, model, tensor_parallel)
+    return tokens
+
+
+def _check_chunk(key: str, tokens: int, model: Model, tensor_parallel: int) -> None:
+    """Raises JobError for a chunk smaller than a block: it would mostly move what is not its own.
+
+    `key` sets its tokens.
+    """
     size_bytes = model.entry_bytes(tokens, tensor_parallel)
     if size_bytes < BLOCK_BYTES:
+        enough = -(-BLOCK_BYTES * tensor_parallel // model.token_bytes)
         raise JobError(
             f"a chunk of {tokens} tokens has {size_bytes} bytes, I/O moves blocks of {BLOCK_BYTES}:"
-            f" use chunk_tokens {-(-tokens * BLOCK_BYTES // max(size_bytes, 1))} or more"
+            f" use {key} {enough} or more"
         )
-    return tokens
 
 
 def _source(trace: Section) -> TraceSource:

@@ -18,10 +18,11 @@ import pytest
 
 MLPS = Path(sys.executable).parent / "mlps"
 
-# A whole job in about three seconds, with every stage of the quick benchmark.
+# A whole job in about three seconds, with every stage of the quick benchmark: chunks of 96 KiB.
 SMALL = (
     "benchmark=kvcache/quick",
     "benchmark.users=2",
+    "benchmark.chunk_tokens=4",
     "benchmark.chunks_per_user=8",
     "benchmark.queue_depth=2",
     "benchmark.ramp_s=0.1",

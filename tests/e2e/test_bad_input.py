@@ -7,8 +7,10 @@ import subprocess
 import pytest
 
 from mlps.engine.commands import prepare
+from mlps.engine.options import find_options
 
 QUICK = "benchmark=kvcache/quick"
+BENCHMARKS = ", ".join(option.name for option in find_options("benchmark", ()))
 
 
 def seen(place) -> set[str]:
@@ -29,12 +31,12 @@ def refused(place, code: int, *words: str, **env: str) -> str:
 CONFIGURATION = {
     "no benchmark": (
         ["cluster=local"],
-        "error: no benchmark chosen; there are: kvcache/quick\n"
+        f"error: no benchmark chosen; there are: {BENCHMARKS}\n"
         "  hint: mlps benchmark=kvcache/quick cluster=local\n",
     ),
     "unknown option": (
         ["benchmark=kvcache/quik"],
-        "error: benchmark=kvcache/quik: no such option; there are: kvcache/quick\n"
+        f"error: benchmark=kvcache/quik: no such option; there are: {BENCHMARKS}\n"
         "  hint: benchmark=kvcache/quick\n",
     ),
     "unknown key": (
@@ -92,8 +94,8 @@ CONFIGURATION = {
     ),
     "unknown stage": (
         [QUICK, "stages=[run,rum]"],
-        "error: stages (command line: stages=[run,rum]): rum is no stage; there are: prepare, run, "
-        "cleanup\n",
+        "error: stages (command line: stages=[run,rum]): rum is no stage; there are: prepare, "
+        "roofline_before, run, roofline_after, cleanup\n",
     ),
     "a value that points nowhere": (
         [QUICK, "trials=${benchmark.trails}"],

@@ -106,7 +106,12 @@ def test_a_killed_launcher(place, running, load, wait_for):
 
 
 def test_the_time_limit(place, load, wait_for):
-    process = place.start(*place.small(LONG, "benchmark.time_limit_s=2"))
+    stages = (
+        "{name: prepare, each: option}",
+        "{name: run, each: trial, measured: true, time_limit_s: 2}",
+        "{name: cleanup, each: option, when: always}",
+    )
+    process = place.start(*place.small(LONG, f"benchmark.stages=[{','.join(stages)}]"))
     outcome, _ = ended(place, process, 4, load, wait_for)
     assert (outcome["reason"], outcome["message"]) == ("time_limit", "it took longer than 2 s")
 

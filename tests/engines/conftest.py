@@ -19,18 +19,12 @@ from mlps.engines.contract import encode_job, merged
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 RUN_ID = "20260101-test"
 
-BENCHMARK: dict[str, Any] = {
+# What small jobs of all workloads have.
+COMMON: dict[str, Any] = {
     "name": "kvcache/test",
-    "workload": "turns",
     # 256 bytes a token, 16 KiB a chunk, 4 blocks.
     "model": {"name": "mini", "layers": 1, "kv_heads": 1, "head_dim": 64, "dtype": "float16"},
     "tensor_parallel": 1,
-    "users": 4,
-    "chunk_tokens": 64,
-    "chunks_per_user": 8,
-    "turn_chunks_max": 3,
-    "continue_probability": 0.8,
-    "rate_per_s": None,
     "backlog_max": 10000,
     "layout": "segments",
     "queue_depth": 2,
@@ -49,6 +43,105 @@ BENCHMARK: dict[str, Any] = {
     },
     "options": [{"name": "twice", "set": {"users": 8, "io": {"verify": "none"}}}],
 }
+
+WORKLOADS: dict[str, dict[str, Any]] = {
+    "turns": {
+        "users": 4,
+        "chunk_tokens": 64,
+        "chunks_per_user": 8,
+        "turn_chunks_max": 3,
+        "continue_probability": 0.8,
+        "rate_per_s": None,
+    },
+    # Entries of up to 50 KiB in slots of 16 KiB, 256 of these.
+    "v3": {
+        "users": 4,
+        "capacity_gib": 2**-8,
+        "cpu_cache_gib": 0,
+        "slot_bytes": 16384,
+        "stores_in_flight": None,
+        "context_tokens_max": 200,
+        "speedup": None,
+        "multi_turn": True,
+        "rag": False,
+        "rag_documents": 2,
+        "prefill_only": False,
+        "decode_only": False,
+    },
+    # Chunks of 16 KiB in two operations each, 128 of these for each user.
+    "prefix": {
+        "model": {"name": "tiny", "layers": 1, "kv_heads": 1, "head_dim": 8, "dtype": "float16"},
+        "users": 4,
+        "chunk_tokens": 512,
+        "capacity_gib": 2**-7,
+        "slot_bytes": 8192,
+        "traffic": "conversation",
+        "shared_prefixes": 6,
+        "zipf_exponent": 1.0,
+        "rate_per_s": None,
+        "search": {
+            "prefix_load_ms": 500,
+            "fraction": 0.99,
+            "start_per_s": 50,
+            "tolerance_pct": 50,
+            "probe_s": 0.05,
+            "requests_min": 5,
+            "probes_max": 8,
+        },
+    },
+    # Chunks of 16 KiB, 256 of these.
+    "trace": {
+        "chunk_tokens": 64,
+        "capacity_gib": 2**-8,
+        "slot_bytes": 16384,
+        "requests_in_flight": 8,
+        "speedup": None,
+        "trace": {
+            "path": "/nowhere/trace",
+            "format": "mooncake",
+            "block_tokens": 64,
+            "broken_lines_max": 0,
+            "cycles": 0,
+            "same_ids": False,
+            "rate_per_s": None,
+            "conversations_open": 2,
+        },
+    },
+}
+
+
+def write_trace(directory: Path, form: str, requests: int = 40) -> Path:
+    """A small trace of its own making: conversations of four turns in chunks of 64 tokens."""
+    path = directory / f"{form}.trace"
+    turns = [(number, number // 4, number % 4) for number in range(requests)]
+    if form == "mooncake":
+        lines = [
+            {
+                "timestamp": 5 * number,
+                "input_length": 64 * (turn + 2),
+                "output_length": 10 + turn,
+                # One block that all prompts begin with, then the conversation's own.
+                "hash_ids": [0, *(100 * talk + block for block in range(1, turn + 2))],
+            }
+            for number, talk, turn in turns
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    elif form == "burstgpt":
+        rows = [f"{number / 200},{100 + 70 * turn},{30 + talk}" for number, talk, turn in turns]
+        path.write_text("\n".join(["Timestamp,Request tokens,Response tokens", *rows, ""]))
+    else:
+        talk = [("human", "x" * 300), ("gpt", "y" * 500)] * 4
+        talks = [
+            {"id": str(number), "conversations": [{"from": a, "value": b} for a, b in talk]}
+            for number in range(requests // 4)
+        ]
+        path.write_text(json.dumps(talks, indent=1))
+    return path
+
+
+def section(workload: str = "turns", /, **changes: Any) -> dict[str, Any]:
+    """The benchmark section of a small job."""
+    return merged({"workload": workload, **COMMON, **WORKLOADS[workload]}, changes)
 
 
 @dataclass(slots=True)
@@ -99,12 +192,13 @@ class Bench:
     data_dir: Path
     changes: dict[str, Any] = field(default_factory=dict)
     seed: int = 42
+    workload: str = "turns"
 
     @property
     def job(self) -> dict[str, Any]:
         """The job document."""
         return {
-            "benchmark": merged(BENCHMARK, self.changes),
+            "benchmark": section(self.workload, **self.changes),
             "data_dir": str(self.data_dir),
             "seed": self.seed,
         }
@@ -162,6 +256,18 @@ class Bench:
         assert "Traceback" not in stderr
         assert launched.noise == ""
         return result
+
+
+@pytest.fixture(scope="session")
+def make_section() -> Callable[..., dict[str, Any]]:
+    """The benchmark section of a small job of a workload, with some keys changed."""
+    return section
+
+
+@pytest.fixture(scope="session")
+def make_trace() -> Callable[..., Path]:
+    """Writes a small trace of a format into a directory."""
+    return write_trace
 
 
 @pytest.fixture(scope="session")
