@@ -314,6 +314,19 @@ def test_only_the_window_counts_and_latencies_stay_inside_it(execute):
     assert account.write.timeline.sum() == account.write.window_bytes
 
 
+def test_what_the_end_cuts_short_does_not_count_as_verified(execute):
+    def endless():
+        request = 0
+        while True:
+            yield rows(LOAD, range(SLOTS), request=request)
+            request += 1
+
+    execute([rows(STORE, range(SLOTS))])
+    for _ in range(5):
+        account = execute(endless(), Control(duration_s=0.02), io_size_bytes=4096)
+        assert account.checks.operations == account.read.total_operations
+
+
 def test_a_stop_is_obeyed_at_once(execute):
     def endless():
         request = 0
