@@ -58,7 +58,11 @@ def test_interpolations_follow_overrides(tmp_path):
         cwd=tmp_path,
     ).values
     assert (values["trials"], values["cluster"]["ranks_per_host"]) == (5, 3)
-    assert values["benchmark"]["stages"][2]["when"] == "never"
+    assert values["benchmark"]["stages"][-1] == {
+        "name": "cleanup",
+        "each": "option",
+        "when": "never",
+    }
 
 
 def test_every_value_has_an_origin(mine, tmp_path):

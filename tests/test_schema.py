@@ -197,9 +197,13 @@ def test_describe(schema, words):
     assert describe(schema) == words
 
 
-def test_every_family_has_a_schema_and_every_schema_a_family():
+def test_every_family_and_workload_has_a_schema_and_every_schema_is_one_of_these():
+    names = set(families())
+    for family in families():
+        workload = load_schema(f"benchmark/{family}")["properties"].get("workload", {})
+        names |= {f"{family}_{name}" for name in workload.get("enum", ())}
     root = packaged_conf().parent / "schemas" / "benchmark"
-    assert {path.stem for path in root.glob("*.json")} == set(families())
+    assert {path.stem for path in root.glob("*.json")} == names
 
 
 def test_schemas_are_schemas():

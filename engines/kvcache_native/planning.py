@@ -174,9 +174,9 @@ class Followed:
             yield block
 
     def counts(self, rows: int) -> Counts:
-        """The counters of the plan's first rows, to within a block."""
-        passed = [counts for at, counts in self._marks if at <= rows]
-        return passed[-1] if passed else {}
+        """The counters at the end of the block that holds the plan's last row of so many."""
+        following = (counts for at, counts in self._marks if at >= rows)
+        return next(following, self._marks[-1][1])
 
 
 class Excerpts:
@@ -216,11 +216,12 @@ def poisson_ns(*, seed: int, rank: int, stream: int, rate_per_s: float | None) -
     if rate_per_s is None:
         while True:
             yield 0
-    now = 0.0
+    now = 0
     for gap in exponential_gaps(seed=seed, rank=rank, stream=stream):
-        now += gap * NS_PER_S / rate_per_s
+        # Whole ns add up exactly: the last bits of logarithms differ between machines.
+        now += round(gap * NS_PER_S / rate_per_s)
         # 0 would stand for no time at all.
-        yield max(1, round(now))
+        yield max(1, now)
 
 
 def exponential_gaps(*, seed: int, rank: int, stream: int) -> Iterator[float]:

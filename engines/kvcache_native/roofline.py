@@ -30,7 +30,7 @@ from ..io_core.operations import LOAD, STORE, Operations, Stream
 from ..section import Section
 from ..stage import Session
 from .bench import Bench
-from .planning import HASHED_OPERATIONS, raw_words
+from .planning import raw_words
 
 Tool = Literal["auto", "fio", "raw"]
 
@@ -38,6 +38,7 @@ Tool = Literal["auto", "fio", "raw"]
 _ORDER = 66
 _NAP_S = 0.05
 _GIB = 2**30
+_ROWS_MAX = 2**18
 _PR_SET_PDEATHSIG = 1
 
 
@@ -51,10 +52,16 @@ class RooflineParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """Transfers of a plan: the share of reads, and sizes of each kind with their percent."""
+    """Transfers of a plan: the share of reads, and sizes of each kind with their percent.
+
+    On average `operation_transfers` are one operation, and `run_transfers` of one kind follow one
+    another in a file.
+    """
 
     read_pct: int
     sizes_pct: tuple[dict[int, int], dict[int, int]]
+    operation_transfers: int
+    run_transfers: int
 
 
 def roofline_of(section: Section) -> RooflineParameters:
@@ -133,17 +140,38 @@ def plain_rows(rows: Operations) -> Stream:
 
 
 def _first_rows(bench: Bench) -> Operations:
-    """The beginning of the plan: what storage of 1 GiB/s would be asked for in ramp and window."""
+    """What storage of 1 GiB/s would be asked for in ramp and window."""
     workload = bench.workload
-    left = max(1, math.ceil((workload.ramp_s + workload.duration_s) * _GIB))
+    budget_bytes = math.ceil((workload.ramp_s + workload.duration_s) * _GIB)
+    return begun_first(bench.new_plan().rows(), budget_bytes, workload.planned.requests_in_flight)
+
+
+def begun_first(rows: Stream, budget_bytes: int, requests_in_flight: int) -> Operations:
+    """The operations of a plan that so many bytes suffice for, in plan order.
+
+    Requests in flight advance beside each other: should the bytes not suffice for all of them,
+    every one has got equally far.
+    """
     blocks: list[Operations] = []
-    for block in bench.new_plan().rows():
-        ends = np.cumsum(block["length"].astype(np.int64))
-        blocks.append(block[: int(np.searchsorted(ends, left)) + 1])
-        left -= int(ends[-1])
-        if left <= 0 or sum(map(len, blocks)) >= HASHED_OPERATIONS:
+    held_bytes = held_rows = requests = 0
+    for block in rows:
+        blocks.append(block)
+        held_rows += len(block)
+        held_bytes += int(block["length"].sum(dtype=np.int64))
+        requests += int(block["closes"].sum())
+        enough = held_bytes >= budget_bytes and requests >= requests_in_flight
+        if enough or held_rows >= _ROWS_MAX:
             break
-    return np.concatenate(blocks)
+    every = np.concatenate(blocks)
+    last = np.flatnonzero(every["closes"])[:requests_in_flight]
+    wave = every[: last[-1] + 1] if len(last) else every
+    order = np.arange(len(every))
+    if wave["length"].sum(dtype=np.int64) >= budget_bytes:
+        begins = np.concatenate(([0], last[:-1] + 1))
+        nth = np.arange(len(wave)) - np.repeat(begins, np.diff(last, prepend=-1))
+        order = np.argsort(nth, kind="stable")
+    moved = np.cumsum(every["length"][order], dtype=np.int64)
+    return every[np.sort(order[: int(np.searchsorted(moved, budget_bytes)) + 1])]
 
 
 # ---------------------------------------------------------------- fio
@@ -166,7 +194,17 @@ def mix_of(rows: Operations, transfer_bytes: int) -> Mix:
     return Mix(
         read_pct=round(100 * reads / max(reads + writes, 1)),
         sizes_pct=(_percents(counts[LOAD]), _percents(counts[STORE])),
+        operation_transfers=max(1, round((reads + writes) / max(len(rows), 1))),
+        run_transfers=max(1, round((reads + writes) / max(_runs(rows), 1))),
     )
+
+
+def _runs(rows: Operations) -> int:
+    """Stretches of a file that are read or written from one end to the other."""
+    following = rows["offset"][1:] == rows["offset"][:-1] + rows["length"][:-1]
+    for name in ("file", "kind"):
+        following &= rows[name][1:] == rows[name][:-1]
+    return len(rows) - int(following.sum())
 
 
 def _percents(counts: Counter[int]) -> dict[int, int]:
@@ -185,15 +223,23 @@ def fio_argv(
 ) -> list[str]:
     """The command of fio for the same files, sizes, mix, depth and durability."""
     mode = {0: "randwrite", 100: "randread"}.get(mix.read_pct, "randrw")
+    # So many in sequence before the next random place, as the entries of the plan are.
+    sequence = f":{mix.run_transfers}" if mix.run_transfers > 1 else ""
+    depth = max(1, settings.depth // settings.shards)
     durable = {"none": [], "fdatasync": ["--fdatasync=1"], "dsync": ["--sync=dsync"]}
     return [
         "fio",
         "--name=roofline",
         f"--filename={':'.join(_escaped(path) for path in files.paths)}",
-        f"--rw={mode}",
+        f"--rw={mode}{sequence}",
         *([f"--rwmixread={mix.read_pct}"] if mode == "randrw" else []),
         f"--bssplit={','.join(_split(sizes) for sizes in mix.sizes_pct)}",
-        f"--iodepth={settings.depth}",
+        # A job for each ring, as the executor has a thread for each.
+        f"--numjobs={settings.shards}",
+        "--group_reporting=1",
+        f"--iodepth={depth}",
+        # Handed over together, neighbours become one request of the device.
+        f"--iodepth_batch_submit={min(mix.operation_transfers, depth)}",
         f"--ioengine={engine}",
         *(["--fixedbufs=1", "--registerfiles=1"] if engine == "io_uring" else []),
         f"--direct={int(files.direct)}",
@@ -267,13 +313,14 @@ def fio_roofline(output: bytes) -> Document:
         document = json.loads(output[output.index(b"{") :])
         (job,) = document["jobs"]
         elapsed_s = max(job["read"]["runtime"], job["write"]["runtime"]) / 1000
-        cpu_pct = job["usr_cpu"] + job["sys_cpu"]
+        # Percent of the run time of all jobs together, which is in ms.
+        cpu_s = (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1000
         return {
             "tool": str(document["fio version"]),
             "read_bytes": int(job["read"]["io_bytes"]),
             "write_bytes": int(job["write"]["io_bytes"]),
             "elapsed_s": round(elapsed_s, 6),
-            "cpu_s": round(elapsed_s * cpu_pct / 100, 6),
+            "cpu_s": round(cpu_s, 6),
         }
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"fio's output cannot be read: {error!r}") from error

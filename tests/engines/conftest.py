@@ -21,17 +21,32 @@ RUN_ID = "20260101-test"
 
 BENCHMARK: dict[str, Any] = {
     "name": "kvcache/test",
+    "workload": "turns",
     # 256 bytes a token, 16 KiB a chunk, 4 blocks.
     "model": {"name": "mini", "layers": 1, "kv_heads": 1, "head_dim": 64, "dtype": "float16"},
+    "tensor_parallel": 1,
     "users": 4,
     "chunk_tokens": 64,
     "chunks_per_user": 8,
     "turn_chunks_max": 3,
     "continue_probability": 0.8,
+    "rate_per_s": None,
+    "backlog_max": 10000,
+    "layout": "segments",
     "queue_depth": 2,
+    "precondition_passes": 0,
     "ramp_s": 0.05,
     "duration_s": 0.2,
-    "io": {"direct": True, "verify": "all", "durability": "none"},
+    "requests": None,
+    "roofline": {"when": "never", "tool": "raw", "duration_s": 0.1},
+    "io": {
+        "direct": True,
+        "verify": "all",
+        "durability": "none",
+        "core": "auto",
+        "io_size_bytes": 2**20,
+        "rings": None,
+    },
     "options": [{"name": "twice", "set": {"users": 8, "io": {"verify": "none"}}}],
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlps.engines.io_core.operations import LOAD, OPERATION, STORE
-from mlps.engines.kvcache_native.layout import Layout
 from mlps.engines.kvcache_native.planning import (
     PURPOSE_NAMES,
     BlockCache,
@@ -24,8 +22,6 @@ from mlps.engines.kvcache_native.planning import (
     uniform,
     whole_blocks,
 )
-
-MIB = 2**20
 
 
 class NaiveCache:
@@ -166,6 +162,7 @@ items = st.builds(
     kind=st.sampled_from([LOAD, STORE]),
     purpose=st.integers(0, 8),
     arrival_ns=st.integers(0, 2**40),
+    tokens=st.integers(0, 2**20),
 )
 
 
@@ -194,6 +191,7 @@ def test_rows_are_numbered_by_what_came_before_on_their_slot(blocks):
                 assert (row["user"], row["request"]) == (item.user, item.request)
                 assert (row["step"], row["kind"]) == (item.step, item.kind)
                 assert (row["purpose"], row["arrival"]) == (item.purpose, item.arrival_ns)
+                assert row["tokens"] == item.tokens * int(row["closes"])
                 assert row["gate"] == 1
                 operations[slot] += 1
         assert next(taken, None) is None
@@ -204,23 +202,6 @@ def test_the_last_row_of_a_request_closes_it():
     for user, request, slots in ((0, 0, [0, 1]), (0, 0, [2]), (0, 1, [3]), (1, 1, [0, 1])):
         rows.add(Item(slots, 4096, user, request, 0, STORE, 1))
     assert rows.take()["closes"].tolist() == [0, 0, 1, 1, 0, 1]
-
-
-@given(st.integers(1, 600), st.sampled_from([4096, 4 * MIB, 24 * MIB, 2**30]))
-def test_slots_lie_where_the_layout_has_them(slots, slot_bytes):
-    layout = Layout(directory=Path("/d"), slots=slots, slot_bytes=slot_bytes)
-    numbers = np.arange(slots)
-    rows = Rows(slots=slots, slot_bytes=slot_bytes, rank=0).initial(
-        numbers, np.full(slots, slot_bytes)
-    )
-    assert rows["file"].max() < layout.segments
-    ends = rows["offset"] + rows["length"]
-    for segment in range(layout.segments):
-        assert ends[rows["file"] == segment].max() == layout.segment_bytes(segment)
-    places = set(zip(rows["file"].tolist(), rows["offset"].tolist(), strict=True))
-    assert len(places) == slots
-    assert not (rows["version"].any() or rows["gate"].any())
-    assert set(rows["kind"].tolist()) == {STORE}
 
 
 def test_uniform_reaches_both_ends_and_nothing_beyond():

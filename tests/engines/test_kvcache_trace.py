@@ -19,7 +19,7 @@ from mlps.engines.kvcache_native.chunks import GIB, chunks_within
 from mlps.engines.kvcache_native.models import MODELS, Model
 from mlps.engines.kvcache_native.planning import MISS_REWRITE, PREFILL, TRACE, plan_sha256
 from mlps.engines.kvcache_native.trace import TraceParameters, TracePlan
-from mlps.engines.kvcache_native.traces import TraceSource, read_trace, survey
+from mlps.engines.kvcache_native.traces import TraceSource, read_trace, survey_trace
 
 # 256 bytes a token, 128 KiB a block of 512 tokens.
 MINI = Model(name="mini", layers=1, kv_heads=1, head_dim=64)
@@ -29,7 +29,7 @@ BLOCK_BYTES = 512 * 256
 def plan_of(source, *, capacity_blocks=100, **changes):
     values = {
         "source": source,
-        "survey": survey(source),
+        "survey": survey_trace(source),
         "model": MINI,
         "rank": 0,
         "ranks": 1,
@@ -101,7 +101,7 @@ def test_hits_and_stores_are_what_a_naive_model_says(prompts, capacity, parts):
             source, io_bytes=-(-chunk_bytes // 4096) * 4096, capacity_blocks=1.1 * capacity
         )
         # Parts are rounded up to blocks, which takes some of the places.
-        capacity = plan.slots // plan._chunks.parts
+        capacity = plan.files.slots // plan._chunks.parts
         if not any(prompts):
             assert list(plan.rows()) == []
             return
@@ -174,7 +174,7 @@ def test_every_legal_order_finds_each_version_and_comes_to_an_end(prompts, capac
     with TemporaryDirectory() as directory:
         source = write(directory, [[1], *prompts])
         plan = plan_of(source, capacity_blocks=capacity, users=users)
-        execute(rows_of(plan), seed, plan.slots)
+        execute(rows_of(plan), seed, plan.files.slots)
 
 
 def test_rows_say_all_that_an_executor_needs(trace):
@@ -185,7 +185,7 @@ def test_rows_say_all_that_an_executor_needs(trace):
     assert rows["length"].tolist() == [45056, 45056, 40960] * 5
     assert rows["slot"].tolist() == [*range(6), *range(9)]
     assert rows["offset"].tolist() == [slot * 45056 for slot in rows["slot"]]
-    assert rows["chunk"].tolist() == [2 * plan.slots + slot for slot in rows["slot"]]
+    assert rows["chunk"].tolist() == [2 * plan.files.slots + slot for slot in rows["slot"]]
     assert rows["kind"].tolist() == [STORE] * 6 + [LOAD] * 6 + [STORE] * 3
     assert rows["step"].tolist() == [0] * 12 + [1] * 3
     assert rows["request"].tolist() == [0] * 6 + [1] * 9
@@ -255,7 +255,8 @@ def test_the_plan_stays_as_it_is(trace):
     prompts = [[0, *(100 * (n % 17) + k for k in range(draw.randrange(9)))] for n in range(300)]
     plan = plan_of(trace(prompts), capacity_blocks=50)
     # A known value: a plan that changes needs another name of its generator.
-    assert plan_sha256(plan.rows())[:16] == "b8f64434ff63ccd8"
+    assert plan.generator == "kvcache-trace/2"
+    assert plan_sha256(plan.rows())[:16] == "897223fadcf4b43d"
 
 
 # Ranks
@@ -265,7 +266,7 @@ def test_ranks_share_the_trace_and_keep_conversations_together(trace):
     # 40 conversations of 5 turns behind two blocks that all have.
     turns = [[0, 1, *(1000 * c + k for k in range(t + 1))] for t in range(5) for c in range(1, 41)]
     source = trace(turns)
-    assert survey(source).common_blocks == {0, 1}
+    assert survey_trace(source).common_blocks == {0, 1}
     plans = [plan_of(source, rank=rank, ranks=4) for rank in range(4)]
     served = [rows_of(plan) for plan in plans]
     assert all(len(rows) > 100 for rows in served)

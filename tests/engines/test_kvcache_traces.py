@@ -24,7 +24,7 @@ from mlps.engines.kvcache_native.traces import (
     TraceSource,
     read_trace,
     replay,
-    survey,
+    survey_trace,
 )
 
 
@@ -413,7 +413,7 @@ def test_cycles_share_no_ids_unless_asked(trace):
 
 def test_a_survey_sums_up_the_trace_and_hashes_the_file(trace):
     text = "\n".join([*GOOD, "broken"])
-    found = survey(trace(text, broken_lines_max=1))
+    found = survey_trace(trace(text, broken_lines_max=1))
     assert found.sha256 == hashlib.sha256(text.encode()).hexdigest()
     assert found.size_bytes == len(text)
     assert (found.requests, found.blocks, found.duration_ns) == (3, 5, 250_000_000)
@@ -425,9 +425,9 @@ def test_a_survey_sums_up_the_trace_and_hashes_the_file(trace):
 def test_blocks_that_many_requests_begin_with_are_common(trace):
     lines = [mooncake(n, 1500, [0, 10 + n % 5, 1000 + n]) for n in range(100)]
     # 20 of 100 requests begin with each of 10 to 14, which is more than 16 of them.
-    assert survey(trace("\n".join(lines))).common_blocks == {0, 10, 11, 12, 13, 14}
-    assert survey(trace("\n".join(lines[:50]))).common_blocks == {0}
-    assert survey(trace("\n".join(lines[:3]))).common_blocks == {0}
+    assert survey_trace(trace("\n".join(lines))).common_blocks == {0, 10, 11, 12, 13, 14}
+    assert survey_trace(trace("\n".join(lines[:50]))).common_blocks == {0}
+    assert survey_trace(trace("\n".join(lines[:3]))).common_blocks == {0}
 
 
 @pytest.mark.parametrize("form", ["mooncake", "burstgpt", "sharegpt"])

@@ -29,7 +29,7 @@ from mlps.engines.kvcache_native.planning import (
     RAG,
     plan_sha256,
 )
-from mlps.engines.kvcache_native.v3 import DEVIATIONS, V3Parameters, V3Plan, hit_rates
+from mlps.engines.kvcache_native.v3 import DEVIATIONS, V3Parameters, V3Plan
 from mlps.engines.kvcache_native.v3_rag import Documents, zipf_sample
 from mlps.engines.kvcache_native.v3_tiers import IN_MEMORY, Tiers
 from mlps.engines.kvcache_native.v3_users import QOS_NAMES, USER_TYPES, Users
@@ -213,19 +213,19 @@ def test_contexts_can_be_cut():
 
 def test_the_hash_stays_as_it_is():
     # Known values: a plan that changes needs another name of its generator.
-    assert plan_sha256(plan().rows())[:16] == "e7dcda106f40efff"
+    assert plan_sha256(plan().rows())[:16] == "9330f67e55d8d7de"
     closed = plan(
         model=MODELS["llama3.1-8b"], users=100, cpu_cache_gib=4, capacity_gib=64, slot_bytes=4 * MIB
     )
-    assert plan_sha256(closed.rows())[:16] == "fd8a9050644e6c62"
-    assert plan().generator == "kvcache-v3/1"
+    assert plan_sha256(closed.rows())[:16] == "c7789de12e7993f7"
+    assert plan().generator == "kvcache-v3/2"
 
 
 OTHERS = [
     {"seed": 43},
     {"rank": 1},
     {"users": 5},
-    {"model": MODELS["tiny-1b"], "capacity_gib": 1.0},
+    {"capacity_gib": 1.0, "model": MODELS["tiny-1b"]},
     {"capacity_gib": mib(25)},
     {"cpu_cache_gib": mib(8)},
     {"slot_bytes": 128 * 1024},
@@ -235,17 +235,20 @@ OTHERS = [
     {"prefill_only": True},
     {"decode_only": True},
     {"context_tokens_max": 2000},
+    {"speedup": 1.0},
+    {"rag": True, "rag_documents": 3},
 ]
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=lambda other: next(iter(other)))
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: list(other)[-1])
 def test_the_hash_depends_on_every_parameter(other):
-    assert plan_sha256(plan(**other).rows()) != plan_sha256(plan().rows())
+    without = dict(list(other.items())[:-1])
+    assert plan_sha256(plan(**other).rows()) != plan_sha256(plan(**without).rows())
 
 
 def test_every_parameter_is_among_those():
     names = {field.name for field in dataclasses.fields(V3Parameters)}
-    assert {name for other in OTHERS for name in other} == names - {"rag_documents"}
+    assert {name for other in OTHERS for name in other} == names
 
 
 def test_seed_and_rank_add_up_but_ranks_share_no_chunk():
@@ -423,7 +426,7 @@ def test_a_load_reads_one_whole_entry_as_it_was_stored(changes):
         for step in steps_of(request):
             slots = step["slot"].tolist()
             assert len(set(slots)) == len(slots)
-            assert max(slots) < p.slots
+            assert max(slots) < p.files.slots
             assert len(set(step["kind"].tolist())) == len(set(step["purpose"].tolist())) == 1
             assert (step["length"][:-1] == p.slot_bytes).all()
             assert 0 < step["length"][-1] <= p.slot_bytes
@@ -439,16 +442,38 @@ def test_a_load_reads_one_whole_entry_as_it_was_stored(changes):
 
 
 @every_configuration
-def test_requests_follow_each_other_and_keep_their_arrival(changes):
-    rows = first(plan(**changes).rows(), 6000)
+@pytest.mark.parametrize("speedup", [1.0, 2.5])
+def test_requests_follow_each_other_and_keep_their_arrival(changes, speedup):
+    rows = first(plan(**changes, speedup=speedup).rows(), 6000)
     made = drawn(int(rows["user"].max()) + 1, **changes)
     numbers = [int(request["user"][0]) for request in requests_of(rows)]
     assert numbers == sorted(set(numbers))
     assert not rows["request"].any()
     assert (np.diff(rows["arrival"].astype(np.int64)) >= 0).all()
+    for request in requests_of(rows):
+        assert len(set(request["arrival"].tolist())) == 1
     if not changes.get("rag"):
-        arrivals = [made[number].arrival_ns for number in numbers]
+        arrivals = [int(made[number].arrival_ns / speedup) for number in numbers]
         assert arrivals == [int(request["arrival"][0]) for request in requests_of(rows)]
+
+
+@every_configuration
+def test_in_a_closed_loop_the_same_rows_have_no_arrival(changes):
+    closed, open_loop = (first(plan(**changes, speedup=s).rows(), 6000) for s in (None, 1.0))
+    assert not closed["arrival"].any()
+    open_loop["arrival"] = 0
+    assert (closed == open_loop).all()
+
+
+@every_configuration
+def test_rows_carry_all_tokens_that_their_requests_generate(changes):
+    p = plan(**changes)
+    rows = first(p.rows(), 6000)
+    assert not rows["tokens"][rows["closes"] == 0].any()
+    # Those after the last request with rows are still to come.
+    missing = p.counts()["generated_tokens"] - int(rows["tokens"].sum())
+    assert 0 <= missing <= 40_000
+    assert missing == 0 or changes.get("cpu_cache_gib")
 
 
 @every_configuration
@@ -495,11 +520,8 @@ def test_counts_of_requests_and_tokens():
 
 def test_hit_rates_with_and_without_reads_of_the_requests_own_entry():
     counts = {"hits": 90, "misses": 10, "hits_decode_reread": 60, "misses_decode_reread": 0}
-    rates = hit_rates(counts)
-    assert rates.reuse == 30 / 40
-    assert rates.with_decode_rereads == 90 / 100
-    nothing = dict.fromkeys(counts, 0)
-    assert hit_rates(nothing).reuse is None
+    assert plan().ratios(counts) == {"hit_rate": (30, 40), "hit_rate_with_rereads": (90, 100)}
+    assert plan().ratios({}) == {"hit_rate": (0, 0), "hit_rate_with_rereads": (0, 0)}
 
 
 def by_request(rows):
@@ -832,7 +854,7 @@ def test_capacity_is_for_the_largest_entry(changes, tokens):
     slots = -(-tokens * MINI.token_bytes // slot_bytes)
     fits = changes | {"slot_bytes": slot_bytes, "users": 1}
     enough = plan(capacity_gib=slots * slot_bytes / 2**30, **fits)
-    assert (enough.slots, enough.parameters.largest_tokens) == (slots, tokens)
+    assert (enough.files.slots, enough.parameters.largest_tokens) == (slots, tokens)
     first(enough.rows(), 5000)
     with pytest.raises(JobError, match="cannot hold the largest entry"):
         plan(capacity_gib=(slots - 1) * slot_bytes / 2**30, **fits)
