@@ -41,6 +41,9 @@ LEFT_OUT = ("$ref", "pattern")
 # A longer value is not shown: the packaged file is the place to read it.
 SHOWN_CHARACTERS = 100
 
+# What a packaged file says of a key that it does not have.
+NOT_SET = object()
+
 Schema = Mapping[str, Any]
 
 
@@ -68,16 +71,18 @@ def _rows(
     for name, part in schema["properties"].items():
         target = {} if part is True else _resolved(part)
         key = f"{prefix}{name}"
-        value = None if values is None else values.get(name)
+        value = (values or {}).get(name, NOT_SET)
         if part is True or (target is not part and "properties" in target):
             continue  # has a table of its own
-        if "properties" in target:
-            yield from _rows(target, f"{key}.", value or {})
-        else:
+        if "properties" not in target or "string" in target["type"]:
             yield f"`{key}`", _kind(name, target), _shown(value), target.get("description", "")
+        if "properties" in target:
+            yield from _rows(target, f"{key}.", value if isinstance(value, dict) else {})
 
 
 def _shown(value: object) -> str:
+    if value is NOT_SET:
+        return ""
     text = json.dumps(value, ensure_ascii=False)
     return f"`{text}`" if len(text) <= SHOWN_CHARACTERS else "see the file"
 

@@ -50,6 +50,8 @@ class _Meter:
     def update(self, event: Document) -> None:
         moved = int(event.get("read_bytes", 0)) + int(event.get("written_bytes", 0))
         elapsed_s = float(event.get("elapsed_s", 0.0))
+        if elapsed_s < self.elapsed_before_s:  # another phase has begun, with counts of its own
+            self.bytes_before, self.elapsed_before_s = 0, 0.0
         if elapsed_s > self.elapsed_before_s:
             span_s = elapsed_s - self.elapsed_before_s
             self.rate_gib_s = max(0, moved - self.bytes_before) / GIB / span_s

@@ -13,8 +13,9 @@ from .canonical import Document
 BLOCKS = 10
 LEAST_BINS = BLOCKS
 
-# Two-sided 99 % point of Student's t with BLOCKS - 2 = 8 degrees of freedom.
-T_LIMIT = 3.355
+# Two-sided 5 % point of Student's t with BLOCKS - 2 = 8 degrees of freedom. A stricter one would
+# let pass a fall to a fifth after a sixth of the window: a step is no straight line.
+T_LIMIT = 2.306
 
 TOLERANCE_PCT = 10.0
 

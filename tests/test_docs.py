@@ -14,6 +14,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -323,8 +324,8 @@ def known_keys() -> dict[str, bool]:
     keys: dict[str, bool] = {}
     for group in GROUPS:
         _add_keys(keys, group, job["$defs"][group])
-    for family in job["$defs"]["benchmark"]["properties"]["family"]["enum"]:
-        _add_keys(keys, "benchmark", load_schema(f"benchmark/{family}"))
+    for path in (files("mlps.schemas") / "benchmark").iterdir():
+        _add_keys(keys, "benchmark", load_schema(f"benchmark/{path.name.removesuffix('.json')}"))
     return keys
 
 

@@ -302,7 +302,7 @@ static void lines_are_put(void)
 #endif
 }
 
-/* Behind each stamp the line is filled with words as good as random. */
+/* Behind each stamp the line is filled with words as good as random. `lines_are_put` is to follow. */
 void core_stamp(void *memory, uint32_t blocks, uint64_t key, uint64_t chunk, uint32_t version,
 		uint32_t first_block)
 {
@@ -313,7 +313,6 @@ void core_stamp(void *memory, uint32_t blocks, uint64_t key, uint64_t chunk, uin
 			line[word] = mix(line[word - 1] + MIX_STEP);
 		put_line((char *)memory + (size_t)n * BLOCK_BYTES, line);
 	}
-	lines_are_put();
 }
 
 /* Returns how many blocks are wrong; the first of them and both its stamps go to the failure. */
@@ -698,12 +697,20 @@ static const struct row *next_row(struct scheduler *s)
 	return &fed->rows[s->queue_row++];
 }
 
+/* Beyond what it looks at anyway a shard takes rows only to learn how long its backlog is. */
 static bool has_room(const struct scheduler *s)
 {
 	const struct config *config = &s->core->config;
 	return s->held < AHEAD_ROWS ||
-	       (config->open_loop && s->backlog_limit > 0 &&
+	       (config->open_loop && s->backlog_limit > 0 && s->requests_arrived == s->requests_seen &&
 		s->requests_seen - s->requests_started <= s->backlog_limit);
+}
+
+static void count_arrivals(struct scheduler *s)
+{
+	while (s->requests_arrived < s->requests_seen &&
+	       s->arrivals[s->requests_arrived % s->arrivals_room] <= s->shard.now)
+		s->requests_arrived++;
 }
 
 /* Returns whether more rows would be welcome but none are there yet. */
@@ -714,6 +721,7 @@ static bool ingest(struct scheduler *s)
 		const struct row *row = next_row(s);
 		if (row != NULL) {
 			take_row(s, row);
+			count_arrivals(s);
 			continue;
 		}
 		if (all)
@@ -774,7 +782,7 @@ static void add_piece(struct scheduler *s, struct node *node, struct buffer *buf
 	piece->transfer = node->row.kind;
 	piece->file = node->row.file;
 	piece->chunk = node->row.chunk;
-	piece->offset = node->row.offset + node->issued;
+	piece->offset = (config->chunk_files ? 0 : node->row.offset) + node->issued;
 	piece->length = left < config->io_bytes ? left : config->io_bytes;
 	buffer->first_block = node->issued / BLOCK_BYTES;
 	if (node->row.kind == STORE)
@@ -831,6 +839,7 @@ static void issue(struct scheduler *s)
 /* Notes when what was added is handed over, which is the moment after this. */
 static void note_submission(struct scheduler *s)
 {
+	lines_are_put(); /* before a device looks */
 	int64_t now = clock_ns();
 	for (uint32_t n = 0; n < s->added_count; n++) {
 		struct node *node = s->added[n]->node;
@@ -943,6 +952,7 @@ static void release_buffer(struct scheduler *s, const struct piece *piece)
 		buffer->file = piece->file;
 		buffer->offset = piece->offset;
 		buffer->length = piece->length;
+		buffer->ends = buffer->first_block * BLOCK_BYTES + piece->length == node->row.length;
 		list = &s->to_check;
 	}
 	buffer->next = *list;
@@ -999,7 +1009,8 @@ static void check_buffer(struct scheduler *s, const struct buffer *buffer)
 	uint32_t blocks = buffer->length / BLOCK_BYTES;
 	uint32_t wrong = core_verify(buffer->memory, blocks, s->core->config.key, buffer->chunk,
 				     buffer->version, buffer->first_block, &seen);
-	account->checked_operations += buffer->first_block == 0; /* a row counts once */
+	/* A row counts once; the end that cuts it short leaves its last piece out. */
+	account->checked_operations += buffer->ends;
 	account->checked_blocks += blocks;
 	account->checked_bytes += buffer->length;
 	account->mismatches += wrong;
@@ -1034,9 +1045,7 @@ static void watch_backlog(struct scheduler *s)
 	const struct config *config = &s->core->config;
 	if (!config->open_loop)
 		return;
-	while (s->requests_arrived < s->requests_seen &&
-	       s->arrivals[s->requests_arrived % s->arrivals_room] <= s->shard.now)
-		s->requests_arrived++;
+	count_arrivals(s);
 	int64_t backlog = (int64_t)(s->requests_arrived - s->requests_started);
 	if (backlog > s->account->backlog_max)
 		s->account->backlog_max = backlog;

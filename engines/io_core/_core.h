@@ -85,6 +85,7 @@ struct buffer {
 	/* What it must hold, while it waits for its verification. */
 	uint64_t offset, chunk;
 	uint32_t length, version, file, first_block;
+	bool ends; /* it holds the end of its row */
 };
 
 /* One transfer in flight: up to io_bytes of a row, or the sync after it. */

@@ -320,7 +320,8 @@ static int64_t load_or_store(int descriptor, const struct piece *piece, off_t of
 	return result_of(pwritev(descriptor, &vector, 1, offset));
 }
 
-/* A chunk's own file, below one of 65,536 directories that its number names. */
+/* A chunk's own file, below one of 65,536 directories that its number names; a row's offset means
+ * nothing here. It is there whole or not at all. */
 static int64_t move_chunk_file(const struct config *config, const struct piece *piece)
 {
 	bool store = piece->transfer == TRANSFER_STORE;
@@ -333,13 +334,17 @@ static int64_t move_chunk_file(const struct config *config, const struct piece *
 	int descriptor = openat(directory, store ? draft : name, flags, 0644);
 	if (descriptor < 0)
 		return -errno;
-	int64_t result = load_or_store(descriptor, piece, 0);
+	int64_t result = load_or_store(descriptor, piece, (off_t)piece->offset);
 	if (store && config->sync && result >= 0 && fdatasync(descriptor) != 0)
 		result = -errno;
 	if (close(descriptor) != 0 && result >= 0)
 		result = -errno;
-	if (store && result == piece->length && renameat(directory, draft, directory, name) != 0)
+	if (!store)
+		return result;
+	if (result == piece->length && renameat(directory, draft, directory, name) != 0)
 		result = -errno;
+	if (result != piece->length)
+		unlinkat(directory, draft, 0);
 	return result;
 }
 

@@ -226,19 +226,25 @@ class _Shard:
         return moved
 
     def _move_chunk_file(self, kind: int, view: memoryview, path: Path) -> int:
-        flags = self._files.open_flags | os.O_CLOEXEC
         if kind == LOAD:
-            descriptor = os.open(path, flags | os.O_RDONLY)
-        else:
-            draft = path.with_name(path.name + ".new")
-            descriptor = os.open(draft, flags | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            return self._move_file(kind, view, path, os.O_RDONLY)
+        draft, whole = path.with_name(path.name + ".new"), False
         try:
-            moved = self._move(kind, descriptor, view, 0)
+            moved = self._move_file(kind, view, draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            if moved == len(view):
+                draft.replace(path)
+                whole = True
+        finally:
+            if not whole:
+                draft.unlink(missing_ok=True)
+        return moved
+
+    def _move_file(self, kind: int, view: memoryview, path: Path, flags: int) -> int:
+        descriptor = os.open(path, self._files.open_flags | os.O_CLOEXEC | flags, 0o644)
+        try:
+            return self._move(kind, descriptor, view, 0)
         finally:
             os.close(descriptor)
-        if kind == STORE:
-            draft.replace(path)
-        return moved
 
     def _injected(self, moved: int) -> int:
         """What a test makes of a transfer."""
@@ -303,7 +309,9 @@ class _Shard:
         return chunk_path(path, row[1]) if self._settings.chunk_files else path
 
     def _place(self, row: _Row, within_bytes: int = 0) -> Place:
-        return Place(kind=row[13], path=self._path(row), offset_bytes=row[0] + within_bytes)
+        # A row's place in a file means nothing to a chunk that has a file of its own.
+        first_bytes = 0 if self._settings.chunk_files else row[0]
+        return Place(kind=row[13], path=self._path(row), offset_bytes=first_bytes + within_bytes)
 
 
 @dataclass(slots=True)
