@@ -22,8 +22,10 @@ from .workload import Workload, workload_of
 
 _MIB = 2**20
 _BASE_MEMORY_BYTES = 96 * _MIB
-# What planners and gates keep of a slot, for each shard and once, and of a user or request.
-_SLOT_MEMORY_BYTES = 64
+# What is kept of a slot: once by gates and the like, and by every planner, that of a gated plan
+# with a cache whose entries may be as small as a slot. And what is kept of a user or request.
+_SLOT_MEMORY_BYTES = 80
+_CACHED_SLOT_MEMORY_BYTES = 600
 _USER_MEMORY_BYTES = 4096
 # Stream of random numbers for the arrivals of a search.
 _GAPS = 65
@@ -44,7 +46,8 @@ class KvCacheEngine:
         plan = workload.planned.plan(Place(seed=job.seed, rank=0, ranks=ranks))
         settings = workload.settings(plan, key=0, pool_seed=0, durability="none")
         slots, slot_mib = plan.files.slots, plan.slot_bytes / _MIB
-        kept = slots * (1 + settings.shards) * _SLOT_MEMORY_BYTES
+        of_planner = _CACHED_SLOT_MEMORY_BYTES if plan.gated else _SLOT_MEMORY_BYTES
+        kept = slots * (_SLOT_MEMORY_BYTES + settings.shards * of_planner)
         in_flight = workload.planned.requests_in_flight * _USER_MEMORY_BYTES
         return Needs(
             disk_bytes=ranks * slots * plan.slot_bytes,

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
-from mlps.engines.contract import encode_job, merged
+from mlps.engines.console import Console
+from mlps.engines.contract import encode_job, merged, read_job
+from mlps.engines.kvcache_native.stages import KvCacheEngine
+from mlps.engines.result import gather_result
+from mlps.engines.stage import Session, StageEnded
+from mlps.engines.world import SoloWorld, host_name
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 RUN_ID = "20260101-test"
+RESULTS = jsonschema.Draft202012Validator(
+    json.loads((resources.files("mlps.schemas") / "stage_result.json").read_text())
+)
 
 # What small jobs of all workloads have.
 COMMON: dict[str, Any] = {
@@ -212,12 +224,40 @@ class Bench:
         """The only segment file of a rank."""
         return self.directory / f"rank_{rank:04d}" / "segment_0000.dat"
 
+    def chunk(self, rank: int, number: int) -> Path:
+        """The file of a chunk with a file of its own."""
+        low, high = f"{number & 0xFF:02x}", f"{number >> 8 & 0xFF:02x}"
+        return self.directory / f"rank_{rank:04d}" / "chunks" / low / high / f"{number:016x}"
+
+    @property
+    def canonical(self) -> bytes:
+        """The job as bytes."""
+        return json.dumps(self.job, sort_keys=True, separators=(",", ":")).encode()
+
+    def solo(self, stage: str, option: str | None = None) -> dict[str, Any]:
+        """Runs a stage in this process, as its only rank, and returns its valid result."""
+        hosts = [host_name()]
+        world = SoloWorld()
+        with Path(os.devnull).open("wb") as output:
+            session = Session(
+                job=read_job(self.canonical, RUN_ID, option),
+                stage=stage,
+                world=world,
+                console=Console(output.fileno()),
+                hosts=hosts,
+            )
+            with suppress(StageEnded):
+                KvCacheEngine().stages()[stage](session)
+        ended = gather_result(world, session.outcome, hosts, session.status, session.failures)
+        result = {"event": "result", "stage": stage, "option": option, "trial": None, **ended}
+        RESULTS.validate(result)
+        return result
+
     def environment(self) -> dict[str, str]:
         """What the caller gives to the ranks."""
-        canonical = json.dumps(self.job, sort_keys=True, separators=(",", ":")).encode()
         return {
             "PATH": os.environ["PATH"],
-            "MLPS_JOB": encode_job(canonical),
+            "MLPS_JOB": encode_job(self.canonical),
             "MLPS_RUN_ID": RUN_ID,
         }
 
@@ -256,6 +296,17 @@ class Bench:
         assert "Traceback" not in stderr
         assert launched.noise == ""
         return result
+
+
+@pytest.fixture(scope="session")
+def fast_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory in memory where there is one: for what does not hang on the storage."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < 2**28:
+        yield tmp_path_factory.mktemp("fast")
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="mlps-tests-") as place:
+        yield Path(place)
 
 
 @pytest.fixture(scope="session")

@@ -372,6 +372,34 @@ def test_memory_stays_within_the_needs(prepared):
     assert result["ranks"]["peak_rss_bytes"][0] <= launched.events[0]["memory_bytes_per_rank"]
 
 
+def test_planners_with_many_small_entries_stay_within_the_needs(bench, tmp_path):
+    """Each shard's planner keeps a cache of 200,000 entries of one slot."""
+    bench.workload = "trace"
+    line = {"input_length": 64 * 60, "output_length": 1}
+    path = tmp_path / "trace"
+    path.write_text(
+        "".join(
+            json.dumps(line | {"timestamp": n, "hash_ids": list(range(60 * n, 60 * n + 60))}) + "\n"
+            for n in range(2000)
+        )
+    )
+    bench.changes = {
+        "trace": {"path": str(path)},
+        "model": {"head_dim": 16},
+        "slot_bytes": 4096,
+        "capacity_gib": 0.8,
+        "io": {"core": "noop"},
+        "requests": 6000,
+        "duration_s": 60,
+    }
+    with bench.launch("needs", "--ranks", "1") as launched:
+        launched.finish()
+    bench.stage("prepare")
+    result = bench.stage("run")
+    assert result["details"]["planned_evicted"] > 0
+    assert result["ranks"]["peak_rss_bytes"][0] <= launched.events[0]["memory_bytes_per_rank"]
+
+
 def test_a_workload_without_sense_is_a_failure(bench):
     bench.changes = {"chunks_per_user": 1}
     assert "chunks_per_user must be 2 or more" in only_error(bench.stage("run"))["message"]
