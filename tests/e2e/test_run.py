@@ -24,9 +24,13 @@ latency p95, ms                       #      #
 latency p99, ms                       #      #
 latency p99 of the worst rank, ms     #      #
 latency max, ms                       #      #
+prefix load latency, ms: #
 request latency, ms: #
-client CPU # s per GiB
+requests #
+entry latency p95, ms: #
+client CPU # s per GiB, # context switches per GiB
 verified # GiB, # mismatches
+working set #
 window # s, drain # s, peak memory of a rank # MiB
 """
 
@@ -48,9 +52,11 @@ archive PATH
 def normalised(text: str) -> str:
     """Numbers become #, columns shrink to one space, paths become PATH."""
     text = re.sub(r"(?m)^archive .*$", "archive PATH", text)
-    text = re.sub(r"(?m)^of these bytes the block device moved: .*\n", "", text)  # not on a tmpfs
-    text = re.sub(r"(?m)^(request latency, ms:) .*$", r"\1 #", text)
-    text = re.sub(r"(?<![\w.])[\d,]+(\.\d+)?(?= (?:s|GiB|MiB|mism)|$)", "#", text, flags=re.M)
+    # Not on a tmpfs; on a disk, whatever else is going on there.
+    text = re.sub(r"(?m)^(of these bytes the block device moved:|warning RES-05) .*\n", "", text)
+    text = re.sub(r"(?m)^(.* latency[^:\n]*, ms:|requests|working set) .*$", r"\1 #", text)
+    units = r"(?= (?:s|GiB|MiB|mism|context)|$)"
+    text = re.sub(rf"(?m)(?<![\w.])[\d,]+(\.\d+)?{units}", "#", text)
     text = re.sub(r"(?m)(?<= )[\d,.]+(?= +#$)", "#", text)
     return re.sub(r"(?<=\S) {2,}", " ", re.sub(r"(?m)^ +", " ", text))
 
