@@ -77,14 +77,14 @@ def next_probe(parameters: SearchParameters, tried: Sequence[Tried]) -> Probe | 
     )
     if not tried:
         return Probe("search", parameters.start_per_s)
-    if failed == math.inf:
-        return Probe("search", passed * _GROWTH)
     if passed == 0:
         return Probe("search", failed / _GROWTH)
     # The last probe is kept for confirming.
     narrow = failed <= passed * (1 + parameters.tolerance_pct / 100)
     if narrow or len(tried) == parameters.probes_max - 1:
         return Probe("confirm", passed)
+    if failed == math.inf:
+        return Probe("search", passed * _GROWTH)
     return Probe("search", math.sqrt(passed * failed))
 
 
