@@ -115,6 +115,23 @@ def test_a_rate_that_only_a_short_probe_passes_is_not_confirmed(capacity, tolera
     assert all(one.probe.rate_per_s > found for one in tried if not one.passed)
 
 
+def test_a_limit_that_nothing_can_meet_ends_the_search_before_probes_last_for_ever():
+    search = parameters(confirm_s=60.0, requests_min=100, probe_s=10.0)
+    tried = searched(search, lambda probe: False)
+    lengths_s = [search.requests(one.probe) / one.probe.rate_per_s for one in tried]
+    assert lengths_s == [100.0, 200.0, 400.0]
+    assert confirmed(tried) is None
+
+
+@given(rates, st.integers(1, 1000), st.floats(0.1, 100))
+def test_every_search_that_meets_nothing_lasts_a_bounded_time(start, requests_min, confirm_s):
+    search = parameters(start_per_s=start, requests_min=requests_min, confirm_s=confirm_s)
+    first, *others = searched(search, lambda probe: False)
+    lengths_s = [search.requests(one.probe) / one.probe.rate_per_s for one in others]
+    assert all(length_s <= 10 * confirm_s + search.probe_s for length_s in lengths_s)
+    assert first.probe.rate_per_s == start
+
+
 def test_a_probe_has_enough_requests():
     search = parameters(probe_s=10.0, confirm_s=60.0, requests_min=100)
     assert search.requests(Probe("search", 1.0)) == 100
@@ -247,6 +264,15 @@ def test_a_search_confirms_a_rate_that_storage_has_served(job):
 def test_a_real_server_has_some_capacity_or_none(job):
     search = GENEROUS | {"prefix_load_ms": 3, "probes_max": 8}
     assert_sound(job(**search).solo("search"), search)
+
+
+def test_a_limit_that_nothing_can_meet_ends_without_a_confirmed_rate(job):
+    search = GENEROUS | {"prefix_load_ms": 1e-6, "start_per_s": 200, "probes_max": 30}
+    result = job(**search).solo("search")
+    tried = assert_sound(result, search)
+    assert 1 < len(tried) < 10
+    assert not any(one.passed for one in tried)
+    assert {one.probe.purpose for one in tried} == {"search"}
 
 
 @pytest.mark.mpi
