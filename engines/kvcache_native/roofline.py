@@ -30,7 +30,7 @@ from ..io_core.operations import LOAD, STORE, Operations, Stream
 from ..section import Section
 from ..stage import Session
 from .bench import Bench
-from .planning import raw_words
+from .planning import first_requests, raw_words
 
 Tool = Literal["auto", "fio", "raw"]
 
@@ -79,11 +79,18 @@ def measure_roofline(session: Session, bench: Bench) -> None:
         session.agree(_refuse_chunk_files)
     everywhere = all(session.exchange(shutil.which("fio") is not None))
     use_fio = session.agree(partial(_chosen, parameters.tool, everywhere))
+    planned: list[Operations] = []
+
+    def plan(_: Control) -> None:
+        # Before the clock of the measurement starts.
+        planned.append(_first_rows(bench))
+
+    session.phase("planning", plan, unit="files", total=0)
     session.phase("opening", bench.open_plain, unit="files", total=0)
-    work = partial(_run_fio, session, bench) if use_fio else partial(_run_raw, session, bench)
+    run = _run_fio if use_fio else _run_raw
     session.phase(
         "fio" if use_fio else "plain transfers",
-        work,
+        partial(run, session, bench, planned[0]),
         unit="s",
         total=parameters.duration_s,
         control=Control(duration_s=parameters.duration_s),
@@ -103,8 +110,7 @@ def _chosen(tool: Tool, everywhere: bool) -> bool:
 # ---------------------------------------------------------------- the executor itself
 
 
-def _run_raw(session: Session, bench: Bench, control: Control) -> None:
-    rows = _first_rows(bench)
+def _run_raw(session: Session, bench: Bench, rows: Operations, control: Control) -> None:
     words = raw_words(
         seed=session.job.seed,
         rank=session.rank,
@@ -140,10 +146,11 @@ def plain_rows(rows: Operations) -> Stream:
 
 
 def _first_rows(bench: Bench) -> Operations:
-    """What storage of 1 GiB/s would be asked for in ramp and window."""
+    """What storage of 1 GiB/s would be asked for in ramp and window, or all that is asked for."""
     workload = bench.workload
     budget_bytes = math.ceil((workload.ramp_s + workload.duration_s) * _GIB)
-    return begun_first(bench.new_plan().rows(), budget_bytes, workload.planned.requests_in_flight)
+    rows = first_requests(bench.new_plan().rows(), workload.requests)
+    return begun_first(rows, budget_bytes, workload.planned.requests_in_flight)
 
 
 def begun_first(rows: Stream, budget_bytes: int, requests_in_flight: int) -> Operations:
@@ -262,11 +269,11 @@ def _escaped(path: Path) -> str:
     return str(path).replace(":", "\\:")
 
 
-def _run_fio(session: Session, bench: Bench, control: Control) -> None:
+def _run_fio(session: Session, bench: Bench, rows: Operations, control: Control) -> None:
     files, settings = bench.opened_files, bench.plain_settings(0)
     core = session.outcome.core
     argv = fio_argv(
-        mix_of(_first_rows(bench), settings.transfer_bytes),
+        mix_of(rows, settings.transfer_bytes),
         files,
         settings,
         "io_uring" if core is not None and core.name == "uring" else "libaio",

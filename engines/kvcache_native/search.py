@@ -18,6 +18,8 @@ from ..section import Section
 Purpose = Literal["search", "confirm"]
 
 _GROWTH = 2.0
+# A search gives up where a probe would last so many times as long as the one that confirms.
+_LONGEST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,10 @@ class SearchParameters:
         """Requests of a probe."""
         length_s = self.confirm_s if probe.purpose == "confirm" else self.probe_s
         return max(self.requests_min, math.ceil(probe.rate_per_s * length_s))
+
+    def length_s(self, probe: Probe) -> float:
+        """How long the requests of a probe take to come."""
+        return self.requests(probe) / probe.rate_per_s
 
     def passes(self, prefix_loads: Histogram) -> bool:
         """Whether these prefix loads, in ns, of all ranks, stay within the limit."""
@@ -77,14 +83,16 @@ def next_probe(parameters: SearchParameters, tried: Sequence[Tried]) -> Probe | 
     )
     if not tried:
         return Probe("search", parameters.start_per_s)
-    if failed == math.inf:
-        return Probe("search", passed * _GROWTH)
     if passed == 0:
-        return Probe("search", failed / _GROWTH)
+        lower = Probe("search", failed / _GROWTH)
+        endless = parameters.length_s(lower) > _LONGEST * parameters.confirm_s
+        return None if endless else lower
     # The last probe is kept for confirming.
     narrow = failed <= passed * (1 + parameters.tolerance_pct / 100)
     if narrow or len(tried) == parameters.probes_max - 1:
         return Probe("confirm", passed)
+    if failed == math.inf:
+        return Probe("search", passed * _GROWTH)
     return Probe("search", math.sqrt(passed * failed))
 
 

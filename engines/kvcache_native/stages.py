@@ -159,7 +159,7 @@ class _Search:
     def _try(self, probe: Probe) -> bool:
         session, bench = self._session, self._bench
         requests = self._parameters.requests(probe)
-        length_s = requests / probe.rate_per_s
+        length_s = self._parameters.length_s(probe)
         streams = [
             of_shard(excerpts.take(requests, probe.rate_per_s), shard, bench.shards)
             for shard, excerpts in enumerate(self._excerpts)

@@ -249,7 +249,8 @@ class Bench:
             with suppress(StageEnded):
                 KvCacheEngine().stages()[stage](session)
         ended = gather_result(world, session.outcome, hosts, session.status, session.failures)
-        result = {"event": "result", "stage": stage, "option": option, "trial": None, **ended}
+        event = {"event": "result", "stage": stage, "option": option, "trial": None, **ended}
+        result: dict[str, Any] = json.loads(json.dumps(event, allow_nan=False))
         RESULTS.validate(result)
         return result
 
@@ -307,6 +308,13 @@ def fast_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=memory, prefix="mlps-tests-") as place:
         yield Path(place)
+
+
+@pytest.fixture
+def quick(fast_place: Path) -> Iterator[Bench]:
+    """A small job whose data directory is in memory where there is such a place."""
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        yield Bench(Path(place))
 
 
 @pytest.fixture(scope="session")
