@@ -160,6 +160,7 @@ class _Record:
     backlog_max: int
     overloaded: bool
     requests: int
+    request_p95_ns: int | None
     generated_tokens: int
     checks: Checks
     any_io: bool
@@ -282,6 +283,7 @@ def _record(outcome: Outcome, account: Account) -> _Record:
         backlog_max=account.requests.backlog_max,
         overloaded=account.requests.overloaded,
         requests=account.requests.completed,
+        request_p95_ns=account.requests.total.percentile(0.95),
         generated_tokens=account.requests.generated_tokens,
         checks=account.checks,
         any_io=account.read.total_operations + account.write.total_operations > 0,
@@ -468,6 +470,7 @@ def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
         ],
         "generated_tokens": [r.generated_tokens for r in records],
         "requests": [r.requests for r in records],
+        "request_p95_ns": [r.request_p95_ns for r in records],
         "context_switches": [r.usage.context_switches for r in records],
         "host_memory_bytes": [r.host_memory_bytes for r in records],
     }
