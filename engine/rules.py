@@ -42,6 +42,7 @@ RULES: Mapping[str, str] = {
     "RES-09": "the storage kept up with the rate at which requests arrived",
     "RES-10": "what carried out the operations touched storage",
     "RES-11": "the working set is at least 3 times the memory of the hosts",
+    "RES-12": "the fastest core for I/O carried out the operations, with all that it uses",
     "TRC-01": "every line of the trace was used, and in the order of time",
     "EVD-01": "every file is what was sealed, none is missing, none was added",
     "EVD-02": "the plan follows from the archived job",

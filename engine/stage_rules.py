@@ -40,6 +40,7 @@ def judge_stage_result(name: str, measured: bool, result: Document) -> list[Find
     findings += _direct(name, result)
     findings += _latencies(name, result)
     if measured:
+        findings += _core(name, result)
         findings += _device(name, result)
         findings += _drift(name, result)
         findings += _load(name, result)
@@ -89,6 +90,28 @@ def _direct(name: str, result: Document) -> list[Finding]:
             text=f"O_DIRECT was refused ({core['direct_refused']}), I/O was buffered: "
             "reads may have come from memory",
             hint="put data_dir on a file system with O_DIRECT",
+        )
+    ]
+
+
+def _core(name: str, result: Document) -> list[Finding]:
+    """A slower core than could be, of which nobody may think that it was the fast one."""
+    core = result["core"]
+    refused: dict[str, list[str]] = {}
+    for refusal in (core or {}).get("refused", []):
+        refused.setdefault(refusal["reason"], []).append(refusal["core"])
+    if not refused:
+        return []
+    reasons = "; ".join(f"{' and '.join(cores)}: {reason}" for reason, cores in refused.items())
+    return [
+        Finding(
+            rule="RES-12",
+            severity="warning",
+            key=name,
+            text=f"{core['name']} carried out the operations, which costs more processor time "
+            f"than what was refused ({reasons})",
+            hint="a C compiler when mlps is installed, io_uring allowed (seccomp, "
+            "kernel.io_uring_disabled), locked memory (ulimit -l)",
         )
     ]
 

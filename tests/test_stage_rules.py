@@ -329,6 +329,27 @@ def test_res_11_is_silent_for_a_large_working_set_and_where_sizes_are_not_known(
 # ---------------------------------------------------------------- TRC-01
 
 
+def test_res_12_fires_where_a_faster_core_was_refused(make_result):
+    result = make_result()
+    reason = "not compiled"
+    result["core"] |= {
+        "name": "python_threads",
+        "refused": [{"core": core, "reason": reason} for core in ("uring", "threads")],
+    }
+    (found,) = judged_result(result)
+    assert found.startswith(
+        "warning RES-12 01-run-0: python_threads carried out the operations, which costs more "
+        "processor time than what was refused (uring and threads: not compiled)"
+    )
+    assert judged_result(result, measured=False) == []
+
+
+def test_res_12_is_silent_where_nothing_was_refused(make_result):
+    result = make_result()
+    result["core"]["refused"] = []
+    assert judged_result(result) == []
+
+
 @pytest.mark.parametrize(
     ("trace", "texts"),
     [
