@@ -241,7 +241,8 @@ def fio_argv(
         f"--rw={mode}{sequence}",
         *([f"--rwmixread={mix.read_pct}"] if mode == "randrw" else []),
         f"--bssplit={','.join(_split(sizes) for sizes in mix.sizes_pct)}",
-        # A job for each ring, as the executor has a thread for each.
+        # A job for each ring, as the executor has a thread for each; all end with the one process.
+        "--thread",
         f"--numjobs={settings.shards}",
         "--group_reporting=1",
         f"--iodepth={depth}",

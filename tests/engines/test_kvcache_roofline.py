@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import time
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,6 +170,7 @@ def test_the_command_of_fio():
         "--rw=randrw:3",
         "--rwmixread=63",
         "--bssplit=4096/10:1048576/90,1048576/100",
+        "--thread",
         "--numjobs=2",
         "--group_reporting=1",
         "--iodepth=16",
@@ -365,6 +368,43 @@ def test_chunk_files_have_no_roofline(job):
     assert refused(job("turns", layout="file_per_chunk")) == (
         "a roofline needs layout segments: files of chunks are opened one by one"
     )
+
+
+def fio_processes(bench):
+    """Processes of fio that work on files of this job."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = process.cmdline()
+        except psutil.Error:
+            continue
+        if command and Path(command[0]).name == "fio" and str(bench.directory) in " ".join(command):
+            found.append(process)
+    return found
+
+
+@needs_fio
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_fio_ends_with_its_rank(quick, how):
+    quick.changes = {"roofline": {"tool": "fio", "duration_s": 60}}
+    quick.stage("prepare")
+    with quick.launch("roofline_before") as launched:
+        launched.events_until(lambda event: event.get("phase") == "fio")
+        deadline_s = time.monotonic() + 30
+        while not fio_processes(quick) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        assert fio_processes(quick)
+        if how == "stop":
+            launched.say("stop")
+            result = launched.result()
+            assert (result["status"], result["roofline"]) == ("stopped", None)
+        else:
+            os.kill(launched.process.pid, signal.SIGKILL)
+        launched.finish()
+    deadline_s = time.monotonic() + 10
+    while fio_processes(quick) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert fio_processes(quick) == []
 
 
 @pytest.mark.mpi
