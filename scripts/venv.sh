@@ -15,15 +15,17 @@ find_python() {
     exit 1
 }
 
-# make_venv LOCK: install the pinned packages of LOCK, then this tree, unless that was done before.
+# make_venv LOCK: install the pinned packages of LOCK, then this tree, unless that was done before
+# with the same files, those in C included.
 make_venv() {
     local lock=$1 stamp=.venv/installed-${1%.lock}
-    if [ -f "$stamp" ] && cmp -s "$stamp" <(cat "$lock" pyproject.toml); then
+    local files=("$lock" pyproject.toml engines/io_core/*.[ch])
+    if [ -f "$stamp" ] && cmp -s "$stamp" <(cat "${files[@]}"); then
         return
     fi
     [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
     echo "installing the packages of $lock into .venv ..." >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e . >&2
-    cat "$lock" pyproject.toml > "$stamp"
+    cat "${files[@]}" > "$stamp"
 }

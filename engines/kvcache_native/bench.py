@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -11,7 +11,6 @@ from itertools import chain
 import numpy as np
 
 from ..contract import Document
-from ..errors import EngineError
 from ..io_core.account import Account
 from ..io_core.blocks import run_key
 from ..io_core.control import Control
@@ -67,9 +66,12 @@ class Bench:
             kind=workload.layout,
         )
         self.warming_bytes = 0
+        self._runs = 0
         self._job = job
         self._outcome = session.outcome
-        self._opened: tuple[OpenFiles, Executor] | None = None
+        self._files: OpenFiles | None = None
+        self._executor: Executor | None = None
+        self._settings: Settings | None = None
 
     def new_plan(self) -> RankPlan:
         """The rank's plan from its start. Each shard goes through one of its own."""
@@ -111,11 +113,8 @@ class Bench:
 
     def open_to_fill(self, _: Control) -> None:
         """Opens the files of all ranks, which are there now."""
-        settings = self.workload.settings(
-            self.plan, key=self._key(0), pool_seed=self._pool_seed, durability="none"
-        )
-        # The places of one block may all be in flight: nothing here waits for anything.
-        self._start(replace(settings, store_cap=None, open_loop=False, gate_slots=0))
+        self._open_files(self._fill_settings(0))
+        self._start()
 
     def fill(self, control: Control) -> None:
         """Writes every slot and makes all of it durable, which belongs to the time it takes."""
@@ -167,25 +166,37 @@ class Bench:
     def open_plain(self, _: Control) -> None:
         """The same, for transfers that wait for nothing and are not compared."""
         self._open_prepared(self.plain_settings)
+        self._start()
 
     def _open_prepared(self, settings_of: Callable[[int], Settings]) -> int:
         """Opens what prepare has left; returns how many runs have changed it since."""
         recognise(self._job.directory, self._job.sha256)
         self.layout.check()
         state = self.layout.read_state()
-        runs = int(state["runs"])
-        self._start(settings_of(runs))
+        self._runs = runs = int(state["runs"])
+        self._open_files(settings_of(runs))
         # Before anything is stored: should this run be cut short, the next one knows of it.
         self.layout.write_state({**state, "runs": runs + 1})
         return runs
 
     def warm(self, control: Control) -> None:
-        """After an earlier run, which has changed the slots: stores again what the plan finds."""
+        """After an earlier run, which has changed the slots: stores again what the plan finds.
+
+        Then makes ready for what the run's own executor will do.
+        """
         account = Account()
         if self.warming_bytes:
-            streams = self._sharded(lambda: _spread(self.plan.cached_rows()))
-            self._execute(streams, control, account)
+            # Not with the run's executor: this has no arrivals, and no limits to keep.
+            executor = executor_for(self.opened_files, self._fill_settings(self._runs))
+            with closing(executor):
+                streams = [
+                    of_shard(_spread(self.plan.cached_rows()), shard, executor.shards)
+                    for shard in range(executor.shards)
+                ]
+                executor.execute(streams, control, account)
+            self.opened_files.sync()
         self._outcome.sums["warming_bytes"] = account.write.total_bytes
+        self._start()
 
     def measure(self, control: Control) -> None:
         """Carries out the plan until the window ends, then waits for what is in flight."""
@@ -220,7 +231,7 @@ class Bench:
     @property
     def shards(self) -> int:
         """Streams that the executor works off at the same time."""
-        return self._executor.shards
+        return self._ready_executor.shards
 
     def cleanup(self, control: Control) -> list[str]:
         """Removes the files that prepare has made; returns the paths of what is left."""
@@ -239,9 +250,10 @@ class Bench:
 
     def close(self) -> None:
         """Ends the executor's threads and closes the files."""
-        if self._opened is not None:
+        if self._executor is not None:
             self._executor.close()
-            self.opened_files.close()
+        if self._files is not None:
+            self._files.close()
 
     # ------------------------------------------------------------ parts
 
@@ -259,13 +271,13 @@ class Bench:
     @property
     def opened_files(self) -> OpenFiles:
         """The files that are open."""
-        assert self._opened is not None, "a phase before this one opens the files"
-        return self._opened[0]
+        assert self._files is not None, "a phase before this one opens the files"
+        return self._files
 
     @property
-    def _executor(self) -> Executor:
-        assert self._opened is not None, "a phase before this one makes the executor"
-        return self._opened[1]
+    def _ready_executor(self) -> Executor:
+        assert self._executor is not None, "a phase before this one makes the executor"
+        return self._executor
 
     @property
     def _pool_seed(self) -> int:
@@ -288,28 +300,36 @@ class Bench:
             preallocate(path, self.layout.own_bytes(number))
             yield
 
-    def _start(self, settings: Settings, *, own_only: bool = False) -> None:
-        """Opens the files and makes the executor."""
+    def _fill_settings(self, runs: int) -> Settings:
+        """For stores that may all be in flight: nothing here waits for anything."""
+        settings = self.workload.settings(
+            self.plan, key=self._key(runs), pool_seed=self._pool_seed, durability="none"
+        )
+        return replace(settings, store_cap=None, open_loop=False, gate_slots=0)
+
+    def _open_files(self, settings: Settings) -> None:
+        """Opens the files for what these settings are about to do."""
         opening = open_directories if settings.chunk_files else open_files
-        files = opening(
+        self._settings = settings
+        self._files = opening(
             self.layout.paths,
             direct=self.workload.io.direct,
             dsync=settings.durability == "dsync",
         )
-        try:
-            executor = executor_for(files, settings)
-        except EngineError:
-            files.close()
-            raise
-        self._opened = (files, executor)
-        self._outcome.core = _core(executor, files, settings)
+
+    def _start(self) -> None:
+        """Makes the executor."""
+        settings = self._settings
+        assert settings is not None, "a phase before this one opens the files"
+        self._executor = executor_for(self.opened_files, settings)
+        self._outcome.core = _core(self._executor, self.opened_files, settings)
 
     def _sharded(self, make: Callable[[], Stream]) -> list[Stream]:
         """A stream for each shard of the executor, each out of one that `make` makes anew."""
         return [of_shard(make(), shard, self.shards) for shard in range(self.shards)]
 
     def _execute(self, streams: Sequence[Stream], control: Control, account: Account) -> None:
-        self._executor.execute(streams, control, account)
+        self._ready_executor.execute(streams, control, account)
 
     def _shuffled(self, number: int) -> Slots:
         """All places in the order of the `number`-th preconditioning pass."""

@@ -58,7 +58,8 @@ def messages_of(text: str) -> str:
 def report_of(text: str) -> str:
     """Numbers below the first two lines become #, columns shrink to one space."""
     first, second, rest = text.split("\n", 2)
-    rest = re.sub(r"(?m)^of these bytes the block device moved: .*\n", "", rest)  # not on a tmpfs
+    # Not on a tmpfs; on a disk, whatever else is going on there.
+    rest = re.sub(r"(?m)^(of these bytes the block device moved:|warning RES-05) .*\n", "", rest)
     rest = re.sub(r"(?<![\w.])\d[\d,]*(\.\d+)?(?!\w)", "#", rest)
     return "\n".join([first, second, re.sub(r"(?<=\S) {2,}", " ", re.sub(r"(?m)^ +", " ", rest))])
 
