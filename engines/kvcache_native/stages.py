@@ -47,8 +47,12 @@ class KvCacheEngine:
         settings = workload.settings(plan, key=0, pool_seed=0, durability="none")
         slots, slot_mib = plan.files.slots, plan.slot_bytes / _MIB
         of_planner = _CACHED_SLOT_MEMORY_BYTES if plan.gated else _SLOT_MEMORY_BYTES
-        kept = slots * (_SLOT_MEMORY_BYTES + settings.shards * of_planner)
-        in_flight = workload.planned.requests_in_flight * _USER_MEMORY_BYTES
+        requests = workload.planned.requests_in_flight
+        # Threads in Python each have a shard of their own, and with it a planner.
+        python = workload.io.core == "python"
+        planners = min(settings.depth, requests) if python else settings.shards
+        kept = slots * (_SLOT_MEMORY_BYTES + planners * of_planner)
+        in_flight = requests * _USER_MEMORY_BYTES
         return Needs(
             disk_bytes=ranks * slots * plan.slot_bytes,
             disk_arithmetic=f"{slots} slots x {slot_mib:.6g} MiB x {ranks} ranks",

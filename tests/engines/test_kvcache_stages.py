@@ -365,6 +365,17 @@ def test_needs(bench):
     assert event["memory_bytes_per_rank"] > 2 * 2 * SLOT_BYTES
 
 
+def test_needs_count_a_planner_for_each_thread_in_python(bench):
+    def memory_bytes(core):
+        bench.changes = {"users": 10_000, "queue_depth": 64, "io": {"core": core}}
+        with bench.launch("needs", "--ranks", "1") as launched:
+            launched.finish()
+        return launched.events[0]["memory_bytes_per_rank"]
+
+    # Of 80,000 slots each of the 64 planners keeps a note, not only those of two rings.
+    assert memory_bytes("python") - memory_bytes("threads") >= 62 * 64 * 80_000
+
+
 def test_memory_stays_within_the_needs(prepared):
     with prepared.launch("needs", "--ranks", "1") as launched:
         launched.finish()
