@@ -15,7 +15,7 @@ from .bench import Bench
 from .layout import rank_name
 from .planning import Excerpts, RankPlan, exponential_gaps, of_shard
 from .plans import Place, try_trace
-from .roofline import measure_roofline
+from .roofline import check_roofline, measure_roofline
 from .search import Probe, SearchParameters, Tried, next_probe, search_of
 from .traces import TraceSource, TraceSurvey, survey_of, survey_trace
 from .workload import Workload, workload_of
@@ -43,6 +43,7 @@ class KvCacheEngine:
             try_trace(workload.planned.trace)
         if "search" in (benchmark := Section(job.benchmark)):
             search_of(benchmark.section("search"), workload.duration_s)
+        check_roofline(benchmark, workload.layout)
         plan = workload.planned.plan(Place(seed=job.seed, rank=0, ranks=ranks))
         settings = workload.settings(plan, key=0, pool_seed=0, durability="none")
         slots, slot_mib = plan.files.slots, plan.slot_bytes / _MIB

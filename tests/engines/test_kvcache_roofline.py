@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlps.engines.errors import EngineError
+from mlps.engines.errors import EngineError, JobError
 from mlps.engines.io_core.executor import Settings
 from mlps.engines.io_core.files import OpenFiles
 from mlps.engines.io_core.operations import LOAD, OPERATION, STORE
@@ -24,13 +24,19 @@ from mlps.engines.kvcache_native import roofline
 from mlps.engines.kvcache_native.roofline import (
     Mix,
     begun_first,
+    check_roofline,
     fio_argv,
     fio_roofline,
     mix_of,
     plain_rows,
 )
+from mlps.engines.section import Section
 
 KIB, MIB = 2**10, 2**20
+NO_CHUNK_FILES = (
+    "a roofline needs layout segments, files of chunks are opened one by one:"
+    " use layout=segments or roofline.when=never"
+)
 needs_fio = pytest.mark.skipif(shutil.which("fio") is None, reason="there is no fio on PATH")
 
 
@@ -365,9 +371,27 @@ def test_a_fio_that_fails_is_named(job, monkeypatch, tmp_path, script, text):
 
 
 def test_chunk_files_have_no_roofline(job):
-    assert refused(job("turns", layout="file_per_chunk")) == (
-        "a roofline needs layout segments: files of chunks are opened one by one"
-    )
+    assert refused(job("turns", layout="file_per_chunk")) == NO_CHUNK_FILES
+
+
+def check(make_section, layout="segments", **roofline):
+    benchmark = make_section(roofline={"when": "success", **roofline})
+    check_roofline(Section(benchmark), layout)
+
+
+def test_a_roofline_that_cannot_be_measured_is_refused_before_anything_is_written(
+    make_section, monkeypatch, tmp_path
+):
+    check(make_section)
+    with pytest.raises(JobError) as caught:
+        check(make_section, layout="file_per_chunk")
+    assert str(caught.value) == NO_CHUNK_FILES
+    check(make_section, layout="file_per_chunk", when="never")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="fio is not on the PATH of every rank"):
+        check(make_section, tool="fio")
+    check(make_section, tool="fio", when="never")
+    check(make_section, tool="auto")
 
 
 def fio_processes(bench):
