@@ -84,6 +84,26 @@ def test_the_official_job_has_no_problems(make_document):
             id="family",
         ),
         pytest.param(
+            {"benchmark.workload": "v2"},
+            'benchmark.workload: expected one of turns, v3, prefix, trace, got "v2"',
+            id="workload",
+        ),
+        pytest.param(
+            {"benchmark.chunk_token": 4, "benchmark.workload": "turns"},
+            "benchmark.chunk_token: unknown key\n     hint: did you mean benchmark.chunk_tokens?",
+            id="unknown key of a workload",
+        ),
+        pytest.param(
+            {"benchmark.slot_bytes": 4096},
+            "benchmark.slot_bytes: unknown key; there are: backlog_max, chunk_tokens, "
+            "chunks_per_user, cleanup, continue_probability, duration_s, engine, family, io, "
+            "layout, model, name, option_delay_s, options, precondition_passes, queue_depth, "
+            "ramp_s, ranks_per_host, rate_per_s, requests, roofline, silence_limit_s, stages, "
+            "start_limit_s, tensor_parallel, time_limit_s, trials, turn_chunks_max, users, "
+            "workload",
+            id="key of another workload",
+        ),
+        pytest.param(
             {"benchmark": 4}, "benchmark: expected a mapping, got 4", id="no benchmark mapping"
         ),
         pytest.param(
