@@ -165,7 +165,12 @@ def describe(schema: Schema) -> str:
     words = " or ".join(KINDS[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds))
     limits = [
         f"{sign} {target[name]}"
-        for name, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="))
+        for name, sign in (
+            ("minimum", ">="),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "<="),
+            ("exclusiveMaximum", "<"),
+        )
         if name in target
     ]
     if target.get("minItems") or target.get("minLength"):

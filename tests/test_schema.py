@@ -207,6 +207,7 @@ def test_an_option_may_not_set_what_holds_for_all_options(make_document, changed
         ({"type": ["string", "null"], "minLength": 1}, "a string or null that is not empty"),
         ({"enum": [1, "x"]}, "one of 1, x"),
         ({"type": "number", "minimum": 0, "maximum": 1}, "a number >= 0 and <= 1"),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "a number > 0 and < 1"),
         ({"type": "boolean"}, "true or false"),
         ({"$ref": "#/$defs/seconds"}, "a number > 0 and <= 604800"),
         ({}, "a value"),
