@@ -131,7 +131,11 @@ def _is_rule(key: str, spec: JobSpec) -> bool:
 
 
 def _partial_stages(spec: JobSpec) -> Finding:
-    left = [stage.name for stage in spec.stages if stage.name not in (spec.selected or ())]
+    left = [
+        stage.name
+        for stage in spec.stages
+        if stage.when != "never" and stage.name not in (spec.selected or ())
+    ]
     return Finding(
         rule="JOB-03",
         severity="warning" if spec.division.name == "whatif" else "error",

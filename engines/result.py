@@ -160,6 +160,7 @@ class _Record:
     backlog_max: int
     overloaded: bool
     requests: int
+    request_p95_ns: int | None
     generated_tokens: int
     checks: Checks
     any_io: bool
@@ -197,13 +198,9 @@ def gather_result(
     """The result event without what names the stage; complete on rank 0, empty elsewhere."""
     account = outcome.account or Account()
     records = world.gather(_record(outcome, account))
-    read_counts = world.sum_counts(account.read.latency.counts)
-    write_counts = world.sum_counts(account.write.latency.counts)
-    latency_counts = {
-        name: world.sum_counts(histogram.counts) for name, histogram in _latencies(account).items()
-    }
-    timelines = [world.sum_counts(flow.timeline) for flow in (account.read, account.write)]
-    sizes = [world.sum_counts(_size_sums(flow.entries)) for flow in (account.read, account.write)]
+    read_counts, write_counts, *others = _summed(world, _counted(account))
+    latency_counts = dict(zip(_latencies(account), others, strict=False))
+    timelines, sizes = others[-4:-2], [flat.reshape(SIZE_CLASSES, -1) for flat in others[-2:]]
     if world.rank != 0:
         return {}
     reads, writes = [r.read for r in records], [r.write for r in records]
@@ -244,6 +241,40 @@ def gather_result(
     }
 
 
+def _counted(account: Account) -> list[Int64s]:
+    """All counts of a rank that are added over ranks, each array flat and always as long."""
+    flows = (account.read, account.write)
+    return [
+        *(flow.latency.counts for flow in flows),
+        *(histogram.counts for histogram in _latencies(account).values()),
+        *(flow.timeline for flow in flows),
+        *(_size_sums(flow.entries).ravel() for flow in flows),
+    ]
+
+
+def _summed(world: World, arrays: Sequence[Int64s]) -> list[Int64s]:
+    """The sums over all ranks of each array, on rank 0.
+
+    In one message, and only of what any rank has filled: each exchange costs ranks that share a
+    core more than all the adding.
+    """
+    filled = [np.flatnonzero(array) for array in arrays]
+    spans = world.gather([(int(at[0]), int(at[-1]) + 1) if len(at) else (0, 0) for at in filled])
+    widest = world.broadcast([_widest(of_array) for of_array in zip(*spans, strict=True)])
+    parts = [array[first:end] for array, (first, end) in zip(arrays, widest, strict=True)]
+    packed = np.concatenate(parts)
+    total = world.sum_counts(packed) if len(packed) else packed
+    sums = [np.zeros_like(array) for array in arrays]
+    for result, (first, end) in zip(sums, widest, strict=True):
+        result[first:end], total = total[: end - first], total[end - first :]
+    return sums
+
+
+def _widest(spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    held = [span for span in spans if span != (0, 0)]
+    return (min(first for first, _ in held), max(end for _, end in held)) if held else (0, 0)
+
+
 def _record(outcome: Outcome, account: Account) -> _Record:
     return _Record(
         read=_counters(account.read),
@@ -252,6 +283,7 @@ def _record(outcome: Outcome, account: Account) -> _Record:
         backlog_max=account.requests.backlog_max,
         overloaded=account.requests.overloaded,
         requests=account.requests.completed,
+        request_p95_ns=account.requests.total.percentile(0.95),
         generated_tokens=account.requests.generated_tokens,
         checks=account.checks,
         any_io=account.read.total_operations + account.write.total_operations > 0,
@@ -438,6 +470,7 @@ def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
         ],
         "generated_tokens": [r.generated_tokens for r in records],
         "requests": [r.requests for r in records],
+        "request_p95_ns": [r.request_p95_ns for r in records],
         "context_switches": [r.usage.context_switches for r in records],
         "host_memory_bytes": [r.host_memory_bytes for r in records],
     }

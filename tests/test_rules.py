@@ -120,9 +120,9 @@ def test_job_02_is_silent_for_an_override_to_the_official_value(make_spec):
 
 
 def test_job_02_fires_for_a_users_file_even_where_it_sets_null(make_spec):
-    spec = make_spec(CLOSED | {"benchmark.model.kv_heads": None})
-    origins = packaged(spec) | {"benchmark.model.kv_heads": Origin(kind="user", where="mine.yaml")}
-    assert [finding.key for finding in judge_job(spec, origins)] == ["benchmark.model.kv_heads"]
+    spec = make_spec(CLOSED | {"benchmark.io.rings": None})
+    origins = packaged(spec) | {"benchmark.io.rings": Origin(kind="user", where="mine.yaml")}
+    assert [finding.key for finding in judge_job(spec, origins)] == ["benchmark.io.rings"]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,7 @@ def test_job_02_fires_for_a_changed_rule_even_where_the_changed_rule_lets_it(mak
     ids=["whatif", "closed", "open"],
 )  # fmt: skip
 def test_job_03_fires_where_stages_are_left_out(make_spec, changes, severity):
+    # The roofline stages of this benchmark never run: nobody has left them out.
     spec = make_spec({**changes, "stages": ["prepare"]})
     assert judged(spec) == [f"{severity} JOB-03 stages: stages left out: run, cleanup"]
 

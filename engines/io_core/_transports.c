@@ -37,7 +37,6 @@ static bool refuse(struct shard *shard, const char *what, int error)
 
 struct uring {
 	int descriptor, nudges; /* the ring, and an eventfd that it polls */
-	bool polls;
 	void *rings;
 	size_t rings_bytes;
 	struct io_uring_sqe *entries;
@@ -149,7 +148,6 @@ static void poll_nudges(struct uring *ring)
 	entry->opcode = IORING_OP_POLL_ADD;
 	entry->fd = ring->nudges;
 	entry->poll32_events = POLLIN;
-	ring->polls = true;
 }
 
 static void uring_nudge(struct shard *shard)
@@ -159,24 +157,6 @@ static void uring_nudge(struct shard *shard)
 	/* Can only fail if it was nudged 2^64 times without looking. */
 	ssize_t written = write(ring->nudges, &one, sizeof one);
 	(void)written;
-}
-
-/* Lets the poll complete. A request left behind would hold up the end of this thread, which waits
- * until a busy kernel has found the time to cancel it. */
-static void end_polling(struct shard *shard, struct uring *ring)
-{
-	if (ring->polls)
-		uring_nudge(shard);
-	while (ring->polls) {
-		int submitted = enter(ring, 1, IORING_ENTER_GETEVENTS, NULL, 0);
-		if (submitted < 0 && errno != EINTR)
-			return;
-		ring->unsubmitted -= submitted > 0 ? (unsigned)submitted : 0;
-		unsigned head = atomic_load(ring->cq_head), tail = atomic_load(ring->cq_tail);
-		for (; head != tail; head++)
-			ring->polls &= ring->completions[head & ring->cq_mask].user_data != 0;
-		atomic_store(ring->cq_head, head);
-	}
 }
 
 /* Whether the ring carries out anything: a NOP goes through it and comes back. */
@@ -199,7 +179,6 @@ static void uring_close(struct shard *shard)
 	struct uring *ring = shard->transport_state;
 	if (ring == NULL)
 		return;
-	end_polling(shard, ring);
 	if (ring->rings != NULL)
 		munmap(ring->rings, ring->rings_bytes);
 	if (ring->entries != NULL)

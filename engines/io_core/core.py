@@ -35,8 +35,9 @@ _REASON_BYTES = 256
 _READ, _WRITE, _REQUEST, _QUEUE, _SERVICE, _PREFIX, _READ_ENTRY, _WRITE_ENTRY = range(8)
 _SERIES = 8
 _FAILED_CALL, _SHORT, _WRONG_DATA, _BAD_ROW, _FAILED_CORE = range(1, 6)
-# How long the feeder sleeps at most: live counts are copied at each turn.
-_FEED_NS = 50_000_000
+# How long the feeder sleeps at most: live counts, of which each report wants new ones, are copied
+# at each turn.
+_FEED_NS = 200_000_000
 _UNLIMITED = 2**32 - 1
 
 

@@ -46,7 +46,8 @@ def test_every_cell_has_a_line_and_nothing_is_left_behind(script, tmp_path, monk
         sys, "argv", ["kvcache_io", str(tmp_path), "--pairs", "1", "--seconds", "0.2"]
     )
     script.main()
-    header, read, write, *_ = capsys.readouterr().out.splitlines()
+    huge, header, read, write, *_ = capsys.readouterr().out.splitlines()
+    assert huge.startswith("transparent huge pages: ")
     assert header.split()[:2] == ["fio", "GiB/s"]
     assert read.startswith("read 128 KiB QD 32")
     assert write.startswith("write 128 KiB QD 32")

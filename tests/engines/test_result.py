@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.resources import files
 
@@ -19,35 +21,31 @@ from mlps.engines.supervise import Failure
 from mlps.engines.world import SoloWorld
 
 
-class Recorder(SoloWorld):
-    """Keeps what a rank gives to rank 0."""
+class Together(SoloWorld):
+    """One of several ranks that are threads of this process."""
 
-    def __init__(self):
-        self.values = []
-        self.counts = []
+    def __init__(self, rank, barrier, table):
+        self.rank = rank
+        self.size = len(table)
+        self._barrier = barrier
+        self._table = table
 
-    def gather(self, value):
-        self.values.append(value)
-        return [value]
-
-    def sum_counts(self, counts):
-        self.counts.append(counts)
-        return counts
-
-
-class Replayer(SoloWorld):
-    """Rank 0 of the ranks whose values were kept."""
-
-    size = 2
-
-    def __init__(self, recorders):
-        self.recorders = recorders
+    def _exchange(self, value):
+        self._table[self.rank] = value
+        self._barrier.wait()
+        values = list(self._table)
+        self._barrier.wait()
+        return values
 
     def gather(self, value):
-        return [recorder.values.pop(0) for recorder in self.recorders]
+        values = self._exchange(value)
+        return values if self.rank == 0 else []
+
+    def broadcast(self, value):
+        return self._exchange(value)[0]
 
     def sum_counts(self, counts):
-        return np.sum([recorder.counts.pop(0) for recorder in self.recorders], axis=0)
+        return np.sum(self._exchange(counts), axis=0)
 
 
 def outcome(rank):
@@ -60,6 +58,7 @@ def outcome(rank):
     tally.checks.blocks = 7
     tally.entries[0].extend([(2048, 3_000_000 + rank), (2047, 500_000)])
     tally.requests = 1
+    tally.requests_ns.append(400 + rank)
     tally.generated_tokens = 20 + rank
     tally.prefix_ns.append(300 + rank)
     account.add(tally)
@@ -100,11 +99,17 @@ def outcome(rank):
 
 
 def gathered(outcomes, failures=()):
-    recorders = [Recorder() for _ in outcomes]
-    for recorder, each in zip(recorders, outcomes, strict=True):
-        gather_result(recorder, each, ["any"], "complete", [])
+    barrier, table = threading.Barrier(len(outcomes)), [None] * len(outcomes)
     status = "failed" if failures else "complete"
-    return gather_result(Replayer(recorders), outcomes[0], ["one", "two"], status, list(failures))
+
+    def gather(rank):
+        world = Together(rank, barrier, table)
+        return gather_result(world, outcomes[rank], ["one", "two"], status, list(failures))
+
+    with ThreadPoolExecutor(len(outcomes)) as pool:
+        first, *others = pool.map(gather, range(len(outcomes)))
+    assert all(other == {} for other in others)
+    return first
 
 
 def test_two_ranks_become_one_result():
@@ -140,6 +145,7 @@ def test_two_ranks_become_one_result():
     assert result["ranks"]["storage_s"] == [0.0035, 0.0035]
     assert result["ranks"]["generated_tokens"] == [20, 21]
     assert result["ranks"]["requests"] == [1, 1]
+    assert result["ranks"]["request_p95_ns"] == [400, 401]
     assert result["ranks"]["context_switches"] == [40, 41]
     assert result["ranks"]["host_memory_bytes"] == [psutil.virtual_memory().total] * 2
     assert result["details"] == {"fact": 0, "sum": 21, "list": ["item 0", "item 1"]}
