@@ -263,13 +263,13 @@ def test_prefixes_are_loaded_before_anything_is_stored(job):
     assert 0 < ratios["cached_tokens"]["part"] < ratios["cached_tokens"]["whole"]
 
 
-@pytest.fixture(scope="module")
-def two_ranks(fast_place, make_bench):
+@pytest.fixture(scope="module", params=LAYOUTS)
+def two_ranks(request, fast_place, make_bench):
     """A prefix job that two ranks have prepared, and its result of a run."""
-    bench = make_bench(fast_place / "two ranks")
+    bench = make_bench(fast_place / f"two ranks {request.param}")
     bench.data_dir.mkdir()
     bench.workload = "prefix"
-    bench.changes = UNTIL | {"users": 2, "requests": 60}
+    bench.changes = UNTIL | {"users": 2, "requests": 60, "layout": request.param}
     complete(bench.stage("prepare", ranks=2))
     return bench, bench.stage("run", ranks=2)
 
@@ -280,18 +280,22 @@ def test_two_ranks_read_the_documents_of_each_other(two_ranks):
     all_compared(result)
     assert result["ranks"]["requests"] == [60, 60]
     read = set()
+    operations = []
     for rank in range(2):
         place = Place(seed=42, rank=rank, ranks=2)
         plan = planned(Section(bench.job["benchmark"])).plan(place)
         rows = np.concatenate(list(first_requests(plan.rows(), 60)))
+        operations.append(len(rows))
         documents = rows[rows["purpose"] == PREFIX]
         read |= {(rank, int(file) - plan.files.own) for file in documents["file"]}
     # All of this has been carried out and compared.
+    assert result["ranks"]["operations"] == operations
     assert read == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert result["details"]["operations_prefix"] > 60
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("two_ranks", ["segments"], indirect=True)
 def test_a_damaged_document_fails_the_rank_that_reads_it(two_ranks):
     bench, _ = two_ranks
     shared = bench.directory / "rank_0001" / "shared_0000.dat"
