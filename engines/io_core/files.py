@@ -130,6 +130,21 @@ def sync_directory(path: Path) -> None:
         raise storage_error(error, "fsync", path) from error
 
 
+def sync_file_system(path: Path) -> None:
+    """Makes durable all that the file system of a path holds; raises EngineError."""
+    library = ctypes.CDLL(None, use_errno=True)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if library.syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error(error, "sync the file system of", path) from error
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Puts a small file in place whole and durable; raises EngineError."""
     draft = path.with_name(path.name + ".new")

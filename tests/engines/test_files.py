@@ -125,6 +125,15 @@ def test_a_whole_file_replaces_another(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["note"]
 
 
+def test_a_file_system_is_synced_by_any_path_on_it(path):
+    files.sync_file_system(path)
+    files.sync_file_system(path.parent)
+    with pytest.raises(
+        EngineError, match=r"cannot sync the file system of .*/absent: .*\(ENOENT\)"
+    ):
+        files.sync_file_system(path.parent / "absent")
+
+
 SHA = "a" * 64
 
 
