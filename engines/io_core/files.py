@@ -84,6 +84,7 @@ def open_directories(paths: Sequence[Path], *, direct: bool, dsync: bool = False
 
     Whether and how these can bypass the page cache is found out with a file that is removed again.
     """
+    _allow_open_files(len(paths))
     alignment, refused = _probe_in(paths[0]) if direct and paths else (1, None)
     direct = direct and refused is None
     return OpenFiles(
