@@ -44,11 +44,14 @@ def check(values: Document, where: Mapping[str, str]) -> list[Problem]:
 
 
 def benchmark_schema(benchmark: Document) -> Schema:
-    """The closed schema of a benchmark: its family's, joined with that of its workload."""
+    """The closed schema of a benchmark: its family's, joined with that of its workload.
+
+    Without a workload that is known nothing can be said of the keys that are not the family's.
+    """
     family = load_schema(f"benchmark/{benchmark['family']}")
     workload = benchmark.get("workload")
     if workload not in family["properties"].get("workload", {}).get("enum", ()):
-        return family
+        return {**family, "additionalProperties": True}
     own = load_schema(f"benchmark/{benchmark['family']}_{workload}")
     return {
         **family,
@@ -162,7 +165,12 @@ def describe(schema: Schema) -> str:
     words = " or ".join(KINDS[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds))
     limits = [
         f"{sign} {target[name]}"
-        for name, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="))
+        for name, sign in (
+            ("minimum", ">="),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "<="),
+            ("exclusiveMaximum", "<"),
+        )
         if name in target
     ]
     if target.get("minItems") or target.get("minLength"):

@@ -339,6 +339,11 @@ def test_keys_whose_effect_is_on_another_key():
     assert found["cluster"]["ranks_per_host"] == 7
     assert found["trials"] == 8
     assert found["benchmark"]["stages"][-1]["when"] == "never"
+    for when in ("success", "never"):
+        words = [f"benchmark.roofline.when={when}"]
+        found = compose(["benchmark=kvcache/quick", *words], conf_dirs=(), cwd=Path("/")).values
+        stages = {stage["name"]: stage.get("when") for stage in found["benchmark"]["stages"]}
+        assert stages["roofline_before"] == stages["roofline_after"] == when
 
 
 def test_may_change_decides_what_counts(make_spec):

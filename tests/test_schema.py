@@ -84,6 +84,26 @@ def test_the_official_job_has_no_problems(make_document):
             id="family",
         ),
         pytest.param(
+            {"benchmark.workload": "v2"},
+            'benchmark.workload: expected one of turns, v3, prefix, trace, got "v2"',
+            id="workload",
+        ),
+        pytest.param(
+            {"benchmark.chunk_token": 4, "benchmark.workload": "turns"},
+            "benchmark.chunk_token: unknown key\n     hint: did you mean benchmark.chunk_tokens?",
+            id="unknown key of a workload",
+        ),
+        pytest.param(
+            {"benchmark.slot_bytes": 4096},
+            "benchmark.slot_bytes: unknown key; there are: backlog_max, chunk_tokens, "
+            "chunks_per_user, cleanup, continue_probability, duration_s, engine, family, io, "
+            "layout, model, name, option_delay_s, options, precondition_passes, queue_depth, "
+            "ramp_s, ranks_per_host, rate_per_s, requests, roofline, silence_limit_s, stages, "
+            "start_limit_s, tensor_parallel, time_limit_s, trials, turn_chunks_max, users, "
+            "workload",
+            id="key of another workload",
+        ),
+        pytest.param(
             {"benchmark": 4}, "benchmark: expected a mapping, got 4", id="no benchmark mapping"
         ),
         pytest.param(
@@ -187,6 +207,7 @@ def test_an_option_may_not_set_what_holds_for_all_options(make_document, changed
         ({"type": ["string", "null"], "minLength": 1}, "a string or null that is not empty"),
         ({"enum": [1, "x"]}, "one of 1, x"),
         ({"type": "number", "minimum": 0, "maximum": 1}, "a number >= 0 and <= 1"),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "a number > 0 and < 1"),
         ({"type": "boolean"}, "true or false"),
         ({"$ref": "#/$defs/seconds"}, "a number > 0 and <= 604800"),
         ({}, "a value"),

@@ -84,6 +84,7 @@ def open_directories(paths: Sequence[Path], *, direct: bool, dsync: bool = False
 
     Whether and how these can bypass the page cache is found out with a file that is removed again.
     """
+    _allow_open_files(len(paths))
     alignment, refused = _probe_in(paths[0]) if direct and paths else (1, None)
     direct = direct and refused is None
     return OpenFiles(
@@ -128,6 +129,21 @@ def sync_directory(path: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         raise storage_error(error, "fsync", path) from error
+
+
+def sync_file_system(path: Path) -> None:
+    """Makes durable all that the file system of a path holds; raises EngineError."""
+    library = ctypes.CDLL(None, use_errno=True)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if library.syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error(error, "sync the file system of", path) from error
 
 
 def write_whole(path: Path, data: bytes) -> None:

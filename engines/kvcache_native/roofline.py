@@ -30,6 +30,7 @@ from ..io_core.operations import LOAD, STORE, Operations, Stream
 from ..section import Section
 from ..stage import Session
 from .bench import Bench
+from .layout import Kind
 from .planning import first_requests, raw_words
 
 Tool = Literal["auto", "fio", "raw"]
@@ -71,6 +72,17 @@ def roofline_of(section: Section) -> RooflineParameters:
     )
 
 
+def check_roofline(benchmark: Section, layout: Kind) -> None:
+    """Raises EngineError for a roofline that is to be measured and cannot be."""
+    section = benchmark.section("roofline")
+    tool = roofline_of(section).tool
+    if section.choice("when", ("success", "never")) == "never":
+        return
+    if layout == "file_per_chunk":
+        _refuse_chunk_files()
+    _chosen(tool, shutil.which("fio") is not None)
+
+
 def measure_roofline(session: Session, bench: Bench) -> None:
     """Opens the prepared files and measures; leaves the roofline in the outcome."""
     section = Section(session.job.benchmark)
@@ -98,7 +110,10 @@ def measure_roofline(session: Session, bench: Bench) -> None:
 
 
 def _refuse_chunk_files() -> None:
-    raise JobError("a roofline needs layout segments: files of chunks are opened one by one")
+    raise JobError(
+        "a roofline needs layout segments, files of chunks are opened one by one:"
+        " use layout=segments or roofline.when=never"
+    )
 
 
 def _chosen(tool: Tool, everywhere: bool) -> bool:
@@ -241,7 +256,8 @@ def fio_argv(
         f"--rw={mode}{sequence}",
         *([f"--rwmixread={mix.read_pct}"] if mode == "randrw" else []),
         f"--bssplit={','.join(_split(sizes) for sizes in mix.sizes_pct)}",
-        # A job for each ring, as the executor has a thread for each.
+        # A job for each ring, as the executor has a thread for each; all end with the one process.
+        "--thread",
         f"--numjobs={settings.shards}",
         "--group_reporting=1",
         f"--iodepth={depth}",

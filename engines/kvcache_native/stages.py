@@ -15,7 +15,7 @@ from .bench import Bench
 from .layout import rank_name
 from .planning import Excerpts, RankPlan, exponential_gaps, of_shard
 from .plans import Place, try_trace
-from .roofline import measure_roofline
+from .roofline import check_roofline, measure_roofline
 from .search import Probe, SearchParameters, Tried, next_probe, search_of
 from .traces import TraceSource, TraceSurvey, survey_of, survey_trace
 from .workload import Workload, workload_of
@@ -43,12 +43,17 @@ class KvCacheEngine:
             try_trace(workload.planned.trace)
         if "search" in (benchmark := Section(job.benchmark)):
             search_of(benchmark.section("search"), workload.duration_s)
+        check_roofline(benchmark, workload.layout)
         plan = workload.planned.plan(Place(seed=job.seed, rank=0, ranks=ranks))
         settings = workload.settings(plan, key=0, pool_seed=0, durability="none")
         slots, slot_mib = plan.files.slots, plan.slot_bytes / _MIB
         of_planner = _CACHED_SLOT_MEMORY_BYTES if plan.gated else _SLOT_MEMORY_BYTES
-        kept = slots * (_SLOT_MEMORY_BYTES + settings.shards * of_planner)
-        in_flight = workload.planned.requests_in_flight * _USER_MEMORY_BYTES
+        requests = workload.planned.requests_in_flight
+        # Threads in Python each have a shard of their own, and with it a planner.
+        python = workload.io.core == "python"
+        planners = min(settings.depth, requests) if python else settings.shards
+        kept = slots * (_SLOT_MEMORY_BYTES + planners * of_planner)
+        in_flight = requests * _USER_MEMORY_BYTES
         return Needs(
             disk_bytes=ranks * slots * plan.slot_bytes,
             disk_arithmetic=f"{slots} slots x {slot_mib:.6g} MiB x {ranks} ranks",

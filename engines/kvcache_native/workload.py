@@ -71,10 +71,16 @@ def workload_of(benchmark: Document) -> Workload:
     io_size_bytes = section.section("io").count("io_size_bytes")
     if io_size_bytes % BLOCK_BYTES:
         raise JobError(f"io.io_size_bytes must be a multiple of {BLOCK_BYTES}, got {io_size_bytes}")
+    io = _io(section)
+    layout = section.choice("layout", get_args(Kind))
+    if layout == "file_per_chunk" and io.core == "uring":
+        raise JobError(
+            "io.core uring does not work with layout file_per_chunk: use threads, python or auto"
+        )
     return Workload(
         planned=planned(section),
-        io=_io(section),
-        layout=section.choice("layout", get_args(Kind)),
+        io=io,
+        layout=layout,
         ramp_s=section.number("ramp_s"),
         duration_s=section.positive("duration_s"),
         requests=section.count_or_none("requests"),

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,6 +129,17 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
     for process in psutil.process_iter():
         if workplace._owns(process):
             process.kill()
+
+
+@pytest.fixture
+def memory(place: Workplace) -> Iterator[Path]:
+    """A data directory in memory where there is one: what is measured is of no interest."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK) or shutil.disk_usage(shared).free < 2**28:
+        yield place.data_dir
+        return
+    with tempfile.TemporaryDirectory(dir=shared, prefix="mlps-tests-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture(scope="session")

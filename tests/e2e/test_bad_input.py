@@ -8,8 +8,12 @@ import pytest
 
 from mlps.engine.commands import prepare
 from mlps.engine.options import find_options
+from mlps.engine.schema import benchmark_schema
 
 QUICK = "benchmark=kvcache/quick"
+PREFIX_KEYS = ", ".join(
+    sorted(benchmark_schema({"family": "kvcache", "workload": "prefix"})["properties"])
+)
 BENCHMARKS = ", ".join(option.name for option in find_options("benchmark", ()))
 
 
@@ -62,6 +66,21 @@ CONFIGURATION = {
         [QUICK, "data_dir=???"],
         "error: data_dir (command line: data_dir=???): a value is required\n"
         "  hint: data_dir=VALUE\n",
+    ),
+    "no trace": (
+        ["benchmark=kvcache/trace"],
+        "error: benchmark.trace.path (conf/benchmark/kvcache/trace.yaml): a value is required\n"
+        "  hint: benchmark.trace.path=VALUE\n",
+    ),
+    "a key of another workload": (
+        ["benchmark=kvcache/prefix", "benchmark.stores_in_flight=4"],
+        "error: benchmark.stores_in_flight (command line: benchmark.stores_in_flight=4): unknown "
+        f"key; there are: {PREFIX_KEYS}\n",
+    ),
+    "a word that is none": (
+        ["benchmark=kvcache", "benchmark.workload=v2"],
+        "error: benchmark.workload (command line: benchmark.workload=v2): expected one of turns, "
+        'v3, prefix, trace, got "v2"\n',
     ),
     "two overrides of one key": (
         [QUICK, "seed=1", "seed=2"],

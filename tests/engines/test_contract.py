@@ -35,6 +35,7 @@ MPIEXEC = Path(sys.executable).parent / "mpiexec"
 ENGINE = """
 import os, sys, time
 from mlps.engines.errors import EngineError
+from mlps.engines.io_core.histogram import Histogram
 from mlps.engines.stage import Needs, run_engine
 
 def work(session):
@@ -50,11 +51,31 @@ def work(session):
 def act(control):
     {action}
 
+def talk(session):
+    # What ranks tell one another, and a value that the last one may fail to have.
+    histogram = Histogram()
+    histogram.record([session.rank + 1] * 3)
+    merged = session.merged(histogram)
+    session.outcome.facts |= {{
+        "values": session.exchange(10 * session.rank),
+        "merged": merged.export("ns"),
+        "p50": merged.percentile(0.5),
+    }}
+    session.outcome.facts["agreed"] = session.agree(lambda: value(session))
+    session.outcome.sums["reached"] = 1
+
+def value(session):
+    if session.rank == session.ranks - 1:
+        act(None)
+    return "a value of rank " + str(session.rank)
+
 class Engine:
     def needs(self, job, ranks):
-        return Needs(disk_bytes=1, memory_bytes_per_rank=1, disk_arithmetic="1")
+        return Needs(
+            disk_bytes=1, memory_bytes_per_rank=1, disk_arithmetic="1", memory_arithmetic="1"
+        )
     def stages(self):
-        return {{"work": work}}
+        return {{"work": work, "talk": talk}}
 
 if __name__ == "__main__":
     sys.exit(run_engine(Engine()))
@@ -135,6 +156,30 @@ def test_the_end_of_standard_input_is_no_stop(bench, engine, ranks):
         launched.finish()
     assert result["errors"][0]["message"] == "later"
     assert time.monotonic() - started_s < 30  # nobody can say ok any more
+
+
+@both
+def test_ranks_exchange_values_and_merge_histograms(bench, engine, ranks):
+    result = bench.stage("talk", ranks=ranks, program=engine("pass"))
+    size = max(ranks, 1)
+    details = result["details"]
+    assert details["values"] == [10 * rank for rank in range(size)]
+    assert details["merged"]["count"] == [3] * size
+    assert (details["merged"]["min"], details["merged"]["max"]) == (1, size)
+    assert details["merged"]["sum"] == sum(3 * (rank + 1) for rank in range(size))
+    assert details["p50"] == 1
+    assert details["agreed"] == "a value of rank 0"
+    assert details["reached"] == size
+
+
+@both
+def test_ranks_that_do_not_agree_all_end(bench, engine, ranks):
+    program = engine("raise EngineError('no value here')")
+    result = bench.stage("talk", ranks=ranks, program=program)
+    assert result["status"] == "failed"
+    (error,) = result["errors"]
+    assert (error["rank"], error["message"]) == (max(ranks - 1, 0), "no value here")
+    assert "reached" not in result["details"]
 
 
 @pytest.mark.mpi

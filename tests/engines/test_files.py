@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +125,29 @@ def test_a_whole_file_replaces_another(tmp_path):
     files.write_whole(path, b"two")
     assert path.read_bytes() == b"two"
     assert [entry.name for entry in tmp_path.iterdir()] == ["note"]
+
+
+@pytest.mark.parametrize("opening", [files.open_files, files.open_directories])
+def test_the_limit_of_open_files_is_raised_for_as_many_as_there_are(path, opening):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    place = path if opening is files.open_files else path.parent
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
+    try:
+        opened = opening([place] * 40, direct=False)
+        assert len(opened.descriptors) == 40
+        opened.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_system_is_synced_by_any_path_on_it(path):
+    files.sync_file_system(path)
+    files.sync_file_system(path.parent)
+    with pytest.raises(
+        EngineError, match=r"cannot sync the file system of .*/absent: .*\(ENOENT\)"
+    ):
+        files.sync_file_system(path.parent / "absent")
 
 
 SHA = "a" * 64

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import time
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlps.engines.errors import EngineError
+from mlps.engines.errors import EngineError, JobError
 from mlps.engines.io_core.executor import Settings
 from mlps.engines.io_core.files import OpenFiles
 from mlps.engines.io_core.operations import LOAD, OPERATION, STORE
@@ -22,13 +24,19 @@ from mlps.engines.kvcache_native import roofline
 from mlps.engines.kvcache_native.roofline import (
     Mix,
     begun_first,
+    check_roofline,
     fio_argv,
     fio_roofline,
     mix_of,
     plain_rows,
 )
+from mlps.engines.section import Section
 
 KIB, MIB = 2**10, 2**20
+NO_CHUNK_FILES = (
+    "a roofline needs layout segments, files of chunks are opened one by one:"
+    " use layout=segments or roofline.when=never"
+)
 needs_fio = pytest.mark.skipif(shutil.which("fio") is None, reason="there is no fio on PATH")
 
 
@@ -168,6 +176,7 @@ def test_the_command_of_fio():
         "--rw=randrw:3",
         "--rwmixread=63",
         "--bssplit=4096/10:1048576/90,1048576/100",
+        "--thread",
         "--numjobs=2",
         "--group_reporting=1",
         "--iodepth=16",
@@ -362,9 +371,64 @@ def test_a_fio_that_fails_is_named(job, monkeypatch, tmp_path, script, text):
 
 
 def test_chunk_files_have_no_roofline(job):
-    assert refused(job("turns", layout="file_per_chunk")) == (
-        "a roofline needs layout segments: files of chunks are opened one by one"
-    )
+    assert refused(job("turns", layout="file_per_chunk")) == NO_CHUNK_FILES
+
+
+def check(make_section, layout="segments", **roofline):
+    benchmark = make_section(roofline={"when": "success", **roofline})
+    check_roofline(Section(benchmark), layout)
+
+
+def test_a_roofline_that_cannot_be_measured_is_refused_before_anything_is_written(
+    make_section, monkeypatch, tmp_path
+):
+    check(make_section)
+    with pytest.raises(JobError) as caught:
+        check(make_section, layout="file_per_chunk")
+    assert str(caught.value) == NO_CHUNK_FILES
+    check(make_section, layout="file_per_chunk", when="never")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="fio is not on the PATH of every rank"):
+        check(make_section, tool="fio")
+    check(make_section, tool="fio", when="never")
+    check(make_section, tool="auto")
+
+
+def fio_processes(bench):
+    """Processes of fio that work on files of this job."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = process.cmdline()
+        except psutil.Error:
+            continue
+        if command and Path(command[0]).name == "fio" and str(bench.directory) in " ".join(command):
+            found.append(process)
+    return found
+
+
+@needs_fio
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_fio_ends_with_its_rank(quick, how):
+    quick.changes = {"roofline": {"tool": "fio", "duration_s": 60}}
+    quick.stage("prepare")
+    with quick.launch("roofline_before") as launched:
+        launched.events_until(lambda event: event.get("phase") == "fio")
+        deadline_s = time.monotonic() + 30
+        while not fio_processes(quick) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        assert fio_processes(quick)
+        if how == "stop":
+            launched.say("stop")
+            result = launched.result()
+            assert (result["status"], result["roofline"]) == ("stopped", None)
+        else:
+            os.kill(launched.process.pid, signal.SIGKILL)
+        launched.finish()
+    deadline_s = time.monotonic() + 10
+    while fio_processes(quick) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert fio_processes(quick) == []
 
 
 @pytest.mark.mpi

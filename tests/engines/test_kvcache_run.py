@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlps.engines.io_core.files import OpenFiles
+from mlps.engines.kvcache_native import bench as engine_bench
 from mlps.engines.kvcache_native.layout import Layout
 from mlps.engines.kvcache_native.planning import PREFIX, PURPOSE_NAMES, first_requests
 from mlps.engines.kvcache_native.plans import WORKLOADS, Place, planned
@@ -113,6 +115,18 @@ def test_preconditioning_writes_as_often_as_it_says(job, layout, passes):
     all_compared(bench.solo("run"))
 
 
+@both_layouts
+def test_what_is_prepared_is_durable_in_the_end(job, monkeypatch, layout):
+    """The last operation of the filling comes before the files are synced, each of them."""
+    bench = job("turns", layout=layout)
+    synced = []
+    monkeypatch.setattr(OpenFiles, "sync", lambda files: synced.append(files.paths))
+    monkeypatch.setattr(engine_bench, "sync_file_system", synced.append)
+    complete(bench.solo("prepare"))
+    own = bench.directory / "rank_0000"
+    assert synced == [own] if layout == "file_per_chunk" else [(own / "segment_0000.dat",)]
+
+
 def test_preconditioning_goes_through_all_places_each_time_in_another_order(job, monkeypatch):
     bench = job("prefix", precondition_passes=2)
     orders = []
@@ -137,6 +151,29 @@ def test_what_is_in_flight_is_bounded_by_the_queue_depth(job, workload):
     result = all_compared(bench.solo("run"))
     assert (result["core"]["depth"], result["core"]["rings"]) == (3, 2)
     assert result["details"]["transfers_in_flight_per_rank"] == 3
+
+
+@pytest.mark.parametrize("core", ["auto", "threads", "python"])
+@pytest.mark.parametrize(
+    ("workload", "changes"),
+    [
+        ("v3", {"capacity_gib": 8 * 16384 / 2**30, "users": 40}),
+        ("v3", {"capacity_gib": 0.01, "rag": True, "context_tokens_max": 9000, "users": 40}),
+        ("trace", {"capacity_gib": 7 * 16384 / 2**30, "requests_in_flight": 40}),
+    ],
+    ids=["v3", "v3 with retrieval", "trace"],
+)
+def test_many_requests_that_wait_for_each_other_all_come_to_their_end(job, core, workload, changes):
+    """Few slots, many in flight: nearly every row waits for another one's."""
+    io = {"core": core, "rings": 8}
+    requests = 60 if core == "python" else 300
+    bench = job(workload, **changes, queue_depth=64, requests=requests, io=io)
+    complete(bench.solo("prepare"))
+    result = complete(bench.solo("run"))
+    assert result["ranks"]["requests"] == [requests]
+    assert result["details"]["requests_in_flight_per_rank"] == 40
+    evicted = "planned_evicted" if workload == "trace" else "planned_evicted_entries"
+    assert result["details"][evicted] > 0
 
 
 @pytest.mark.parametrize(
@@ -263,13 +300,13 @@ def test_prefixes_are_loaded_before_anything_is_stored(job):
     assert 0 < ratios["cached_tokens"]["part"] < ratios["cached_tokens"]["whole"]
 
 
-@pytest.fixture(scope="module")
-def two_ranks(fast_place, make_bench):
+@pytest.fixture(scope="module", params=LAYOUTS)
+def two_ranks(request, fast_place, make_bench):
     """A prefix job that two ranks have prepared, and its result of a run."""
-    bench = make_bench(fast_place / "two ranks")
+    bench = make_bench(fast_place / f"two ranks {request.param}")
     bench.data_dir.mkdir()
     bench.workload = "prefix"
-    bench.changes = UNTIL | {"users": 2, "requests": 60}
+    bench.changes = UNTIL | {"users": 2, "requests": 60, "layout": request.param}
     complete(bench.stage("prepare", ranks=2))
     return bench, bench.stage("run", ranks=2)
 
@@ -280,18 +317,22 @@ def test_two_ranks_read_the_documents_of_each_other(two_ranks):
     all_compared(result)
     assert result["ranks"]["requests"] == [60, 60]
     read = set()
+    operations = []
     for rank in range(2):
         place = Place(seed=42, rank=rank, ranks=2)
         plan = planned(Section(bench.job["benchmark"])).plan(place)
         rows = np.concatenate(list(first_requests(plan.rows(), 60)))
+        operations.append(len(rows))
         documents = rows[rows["purpose"] == PREFIX]
         read |= {(rank, int(file) - plan.files.own) for file in documents["file"]}
     # All of this has been carried out and compared.
+    assert result["ranks"]["operations"] == operations
     assert read == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert result["details"]["operations_prefix"] > 60
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("two_ranks", ["segments"], indirect=True)
 def test_a_damaged_document_fails_the_rank_that_reads_it(two_ranks):
     bench, _ = two_ranks
     shared = bench.directory / "rank_0001" / "shared_0000.dat"

@@ -293,6 +293,22 @@ def test_a_search_in_a_closed_loops_job_is_an_open_loop(job):
     assert sum(result["latency"]["queue"]["count"]) > 0
 
 
+def test_a_search_that_is_stopped_keeps_what_it_has_found(quick):
+    quick.workload = "prefix"
+    search = GENEROUS | {"start_per_s": 100, "requests_min": 30, "probes_max": 30}
+    quick.changes = {"search": search, "duration_s": 30}
+    assert quick.solo("prepare")["status"] == "complete"
+    with quick.launch("search") as launched:
+        launched.events_until(lambda event: event.get("phase", "").startswith("search 200 "))
+        launched.say("stop")
+        result = launched.result()
+        launched.finish()
+    assert result["status"] == "stopped"
+    probes = result["search"]["probes"]
+    assert [probe["rate_per_s"] for probe in probes][:1] == [100.0]
+    assert {probe["purpose"] for probe in probes} == {"search"}
+
+
 def test_a_damaged_chunk_fails_the_search(job):
     bench = job(**GENEROUS)
     for path in (bench.directory / "rank_0000").glob("*.dat"):

@@ -363,6 +363,18 @@ def test_needs(bench):
     assert event["disk_bytes"] == 2 * WORKLOAD_SLOTS * SLOT_BYTES
     assert event["disk_arithmetic"] == "32 slots x 0.015625 MiB x 2 ranks"
     assert event["memory_bytes_per_rank"] > 2 * 2 * SLOT_BYTES
+    assert event["memory_arithmetic"].startswith("96 MiB + buffers for 2 transfers 0 MiB + plan")
+
+
+def test_needs_count_a_planner_for_each_thread_in_python(bench):
+    def memory_bytes(core):
+        bench.changes = {"users": 10_000, "queue_depth": 64, "io": {"core": core}}
+        with bench.launch("needs", "--ranks", "1") as launched:
+            launched.finish()
+        return launched.events[0]["memory_bytes_per_rank"]
+
+    # Of 80,000 slots each of the 64 planners keeps a note, not only those of two rings.
+    assert memory_bytes("python") - memory_bytes("threads") >= 62 * 64 * 80_000
 
 
 def test_memory_stays_within_the_needs(prepared):
@@ -370,6 +382,32 @@ def test_memory_stays_within_the_needs(prepared):
         launched.finish()
     result = prepared.stage("run")
     assert result["ranks"]["peak_rss_bytes"][0] <= launched.events[0]["memory_bytes_per_rank"]
+
+
+WITHIN = {
+    "v3": ("v3", {"slot_bytes": 2**20, "capacity_gib": 0.05, "context_tokens_max": 9000}),
+    "v3 in python": ("v3", {"slot_bytes": 2**20, "capacity_gib": 0.05, "io": {"core": "python"}}),
+    "prefix": ("prefix", {"slot_bytes": 2**20, "users": 50, "capacity_gib": 0.05}),
+    "files": ("prefix", {"slot_bytes": 2**20, "layout": "file_per_chunk", "chunk_tokens": 9000}),
+    "trace": ("trace", {"slot_bytes": 2**20, "capacity_gib": 0.05}),
+}
+
+
+@pytest.mark.parametrize(("workload", "changes"), WITHIN.values(), ids=WITHIN)
+def test_every_workload_stays_within_its_needs(quick, make_trace, tmp_path, workload, changes):
+    quick.workload = workload
+    quick.changes = {"queue_depth": 24, "requests": 50, "duration_s": 60, **changes}
+    if workload == "trace":
+        quick.changes["trace"] = {"path": str(make_trace(tmp_path, "mooncake"))}
+    with quick.launch("needs", "--ranks", "1") as launched:
+        launched.finish()
+    (needs,) = launched.events
+    for stage in ("prepare", "run"):
+        result = quick.stage(stage)
+        assert result["errors"] == []
+        assert result["ranks"]["peak_rss_bytes"][0] <= needs["memory_bytes_per_rank"]
+    size = sum(path.stat().st_size for path in quick.directory.rglob("*") if path.is_file())
+    assert 0 <= size - needs["disk_bytes"] < 2000  # the marker and the state
 
 
 def test_planners_with_many_small_entries_stay_within_the_needs(bench, tmp_path):

@@ -84,6 +84,10 @@ def test_settings_are_those_of_workload_and_plan(workload):
         ({"layout": "files"}, "layout must be one of segments, file_per_chunk, got 'files'"),
         ({"tensor_parallel": 0}, "tensor_parallel must be a whole number of at least 1, got 0"),
         ({"queue_depth": 0}, "queue_depth must be a whole number of at least 1, got 0"),
+        (
+            {"layout": "file_per_chunk", "io": {"core": "uring"}},
+            "io.core uring does not work with layout file_per_chunk: use threads, python or auto",
+        ),
         ({"io": {"direct": 1}}, "io.direct must be true or false, got 1"),
         ({"io": {"verify": "some"}}, "io.verify must be one of all, sampled, none, got 'some'"),
         ({"io": {"core": "fast"}}, "io.core must be one of auto, uring, threads, python, noop"),
