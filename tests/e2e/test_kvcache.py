@@ -156,7 +156,7 @@ def test_a_trace_beside_the_user_is_replayed(tiny, load, place):
     (place.root / "traces").mkdir()
     path = place.root / "traces" / "mine.jsonl"
     path.write_text("".join(json.dumps(line(number)) + "\n" for number in range(100)))
-    text, archive = tiny(*TRACE)
+    _, archive = tiny(*TRACE)
     assert load(archive / "job.json")["benchmark"]["trace"]["path"] == str(path)
     (result,) = (load(path) for path in archive.glob("stages/*-run-*/result.json"))
     assert result["details"]["trace"]["path"] == str(path)
@@ -164,7 +164,6 @@ def test_a_trace_beside_the_user_is_replayed(tiny, load, place):
     assert sum(result["ranks"]["requests"]) == 100
     (entry,) = entries(archive, load).values()
     assert entry["values"]["hit_rate_pct"]["mean"] > 10
-    assert "hit_rate 0" not in text
 
 
 # ---------------------------------------------------------------- what cannot work

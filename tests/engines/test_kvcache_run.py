@@ -124,7 +124,8 @@ def test_what_is_prepared_is_durable_in_the_end(job, monkeypatch, layout):
     monkeypatch.setattr(engine_bench, "sync_file_system", synced.append)
     complete(bench.solo("prepare"))
     own = bench.directory / "rank_0000"
-    assert synced == [own] if layout == "file_per_chunk" else [(own / "segment_0000.dat",)]
+    expected = own if layout == "file_per_chunk" else (own / "segment_0000.dat",)
+    assert synced == [expected]
 
 
 def test_preconditioning_goes_through_all_places_each_time_in_another_order(job, monkeypatch):
