@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,8 @@ _NAP_S = 0.05
 _GIB = 2**30
 _ROWS_MAX = 2**18
 _PR_SET_PDEATHSIG = 1
+# The executor's buffers are of huge pages. fio's are too with this, from glibc 2.35 on.
+_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +310,7 @@ def _output(argv: Sequence[str], control: Control) -> bytes | None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, **_HUGE_PAGES},
         preexec_fn=_end_with_parent,
     )
     while True:
