@@ -418,6 +418,7 @@ def test_fio_ends_with_its_rank(quick, how):
         while not fio_processes(quick) and time.monotonic() < deadline_s:
             time.sleep(0.02)
         assert fio_processes(quick)
+        started_s = time.monotonic()
         if how == "stop":
             launched.say("stop")
             result = launched.result()
@@ -425,6 +426,7 @@ def test_fio_ends_with_its_rank(quick, how):
         else:
             os.kill(launched.process.pid, signal.SIGKILL)
         launched.finish()
+    assert time.monotonic() - started_s < 30
     deadline_s = time.monotonic() + 10
     while fio_processes(quick) and time.monotonic() < deadline_s:
         time.sleep(0.02)
