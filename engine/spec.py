@@ -16,6 +16,9 @@ from .hosts import expand_hosts
 # Both MPIs of the tests carry 120 KB in one variable; beyond it a kernel limit is near.
 MAX_JOB_ENV_BYTES = 100_000
 
+# What the origin of a value begins with that was typed.
+COMMAND_LINE = "command line"
+
 # Keys of the composed root that steer a sweep and are no part of what a job does.
 SWEEP_KEYS = ("fail_fast",)
 
@@ -124,6 +127,7 @@ def build(values: Document, where: Mapping[str, str]) -> JobSpec:
     stages = _stages(document["benchmark"], where, problems)
     spec = _job(document, stages, cluster)
     problems += _selection_problems(spec, where)
+    problems += _without_effect(document["benchmark"], where)
     if not spec.launcher.many_ranks and cluster.ranks > 1:
         text = f"starts one rank, but the job has {cluster.ranks}"
         hint = "cluster.ranks_per_host=1 or launcher=mpich"
@@ -224,6 +228,38 @@ def _selection_problems(spec: JobSpec, where: Mapping[str, str]) -> list[Problem
         for name in spec.selected or ()
         if name not in names
     ]
+
+
+def _without_effect(benchmark: Document, where: Mapping[str, str]) -> list[Problem]:
+    """Keys that the command line sets and every option of the benchmark sets again."""
+    options = benchmark["options"]
+    typed = [
+        key.split(".")
+        for key, origin in where.items()
+        if key.startswith("benchmark.") and origin.startswith(COMMAND_LINE)
+    ]
+    names = ", ".join(option["name"] for option in options)
+    return [
+        _problem(
+            ".".join(parts),
+            f"has no effect: {names} set it again",
+            where,
+            hint="'benchmark.options=[]' runs the benchmark once, without its options",
+        )
+        for parts in typed
+        if options and all(_sets(option["set"], parts[1:]) for option in options)
+    ]
+
+
+def _sets(changes: Document, parts: list[str]) -> bool:
+    value: object = changes
+    for part in parts:
+        if not isinstance(value, dict):
+            return True  # replaced as a whole
+        if part not in value:
+            return False
+        value = value[part]
+    return True
 
 
 def _cluster(values: Document, where: Mapping[str, str], problems: list[Problem]) -> Cluster:

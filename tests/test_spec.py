@@ -57,7 +57,8 @@ def refused(document, where=None):
         ),
         pytest.param(
             {"stages": ["run", "walk"]},
-            "stages: walk is no stage; there are: prepare, run, cleanup",
+            "stages: walk is no stage; there are: prepare, roofline_before, run, roofline_after, "
+            "cleanup",
             id="selected stage",
         ),
         pytest.param(
@@ -98,7 +99,8 @@ def test_all_problems_are_a_numbered_list(make_document):
         "2 problems in the configuration, nothing was started:",
         "  1. cluster.ranks_per_host: 99 ranks on a host, but it has 16 slots",
         "     hint: fewer ranks, or cluster.slots_per_host=99",
-        "  2. stages: walk is no stage; there are: prepare, run, cleanup",
+        "  2. stages: walk is no stage; there are: prepare, roofline_before, run, roofline_after, "
+        "cleanup",
     ]
 
 
@@ -173,3 +175,37 @@ def test_ranks_are_those_of_all_hosts(make_spec):
 def test_a_job_is_frozen(make_spec):
     with pytest.raises(AttributeError):
         make_spec().trials = 4
+
+
+OPTIONS = [
+    {"name": "few", "set": {"users": 2, "io": {"verify": "none"}, "model": "tiny-1b"}},
+    {"name": "many", "set": {"users": 9, "io": {"verify": "all"}, "model": "tiny-1b"}},
+]
+
+
+@pytest.mark.parametrize(
+    "key", ["benchmark.users", "benchmark.io.verify", "benchmark.model.layers"]
+)
+def test_what_every_option_sets_again_is_not_to_be_typed(make_document, key):
+    document = make_document({"benchmark.options": OPTIONS})
+    assert refused(document, {key: f"command line: {key}=3"}).startswith(
+        f"{key} (command line: {key}=3): has no effect: few, many set it again\n  hint: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "origin"),
+    [
+        pytest.param([], "benchmark.users", "command line: benchmark.users=3", id="no options"),
+        pytest.param(OPTIONS, "benchmark.ramp_s", "command line: benchmark.ramp_s=3", id="other"),
+        pytest.param(OPTIONS, "benchmark.users", "conf/benchmark/mine.yaml", id="a file's own"),
+        pytest.param(
+            [*OPTIONS, {"name": "default", "set": {}}],
+            "benchmark.users",
+            "command line: benchmark.users=3",
+            id="one option leaves it",
+        ),
+    ],
+)
+def test_what_has_an_effect_may_be_typed(make_document, options, key, origin):
+    build(make_document({"benchmark.options": options}), {key: origin})
