@@ -35,7 +35,9 @@ class CommandLine:
 def main() -> int:
     """Entry point of `mlps`."""
     try:
-        return _dispatch(parse(sys.argv[1:]))
+        code = _dispatch(parse(sys.argv[1:]))
+        sys.stdout.flush()  # here, where a reader that has gone is dealt with
+        return code
     except MlpsError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
