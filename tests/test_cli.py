@@ -174,12 +174,13 @@ def test_a_bug_is_a_traceback(mlps, monkeypatch):
         mlps("seed=1")
 
 
-def test_a_reader_that_goes_away_is_no_traceback():
-    # Gone for certain when the output is written, be it at the end of the program.
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_traceback(unbuffered):
+    # Gone for certain when the output is written, at once or at the end of the program.
     command = f"(sleep 0.5; {sys.executable} -m mlps.engine --help) | true"
-    for _ in range(2):
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd="/")
-        assert (done.returncode, done.stderr) == (0, "")
+    env = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd="/", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_module_is_the_command():
