@@ -298,6 +298,16 @@ class Item(NamedTuple):
 _ITEM_COLUMNS = ("user", "request", "step", "kind", "purpose", "arrival", "tokens")
 
 
+def _joined(places: Sequence[Sequence[int] | Slots], lengths: NDArray[np.int64]) -> Slots:
+    """All of these slots one after the other; ranges alone without an array for each of them."""
+    if not all(type(some) is range for some in places):
+        return np.concatenate([np.asarray(some, dtype=np.int64) for some in places])
+    begins = np.fromiter((some[0] for some in places), np.int64, len(places))
+    before = np.cumsum(lengths) - lengths
+    slots: Slots = np.repeat(begins - before, lengths) + np.arange(lengths.sum())
+    return slots
+
+
 class Rows:
     """Makes gated rows of items in plan order, and numbers the operations of each slot.
 
@@ -323,8 +333,8 @@ class Rows:
         """The rows of all items since the last call: at least one, and only whole requests."""
         items, self._items, self.held = self._items, [], 0
         places, tails, *columns = zip(*items, strict=True)
-        slots: Slots = np.concatenate([np.asarray(some, dtype=np.int64) for some in places])
         lengths = np.fromiter(map(len, places), np.int64, len(places))
+        slots = _joined(places, lengths)
         rows = self._at(slots)
         rows["length"][np.cumsum(lengths) - 1] = tails
         for name, values in zip(_ITEM_COLUMNS, columns, strict=True):

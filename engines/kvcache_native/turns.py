@@ -160,9 +160,9 @@ class TurnsPlan:
         cached = first + turn.cached
         tail = self.slot_bytes
         if turn.cached:
-            loaded = np.arange(first, cached)
+            loaded = range(first, cached)
             yield Item(loaded, tail, user, request, 0, LOAD, PREFIX, arrival_ns)
-        added = np.arange(cached, cached + turn.added)
+        added = range(cached, cached + turn.added)
         yield Item(added, tail, user, request, 1, STORE, PREFILL, arrival_ns)
 
     def cached_rows(self) -> Stream:
