@@ -87,6 +87,11 @@ class Settings:
         return max(min(wanted, *(bound for bound in bounds if bound is not None)), 1)
 
     @property
+    def python_threads(self) -> int:
+        """Shards of the executor in Python: one for each transfer in flight, or each request."""
+        return min(self.depth, self.requests_in_flight or self.depth)
+
+    @property
     def buffer_bytes(self) -> int:
         """Memory for transfers, whichever core it is in the end.
 

@@ -37,7 +37,6 @@ class OpenFiles:
     alignment_bytes: int
     # What further files beside these, or in these directories, are to be opened with.
     open_flags: int = 0
-    directories: bool = False
 
     def close(self) -> None:
         """Closes all."""
@@ -45,18 +44,12 @@ class OpenFiles:
             os.close(descriptor)
 
     def sync(self) -> None:
-        """Makes all data and sizes durable; raises EngineError.
-
-        Of directories all that their file system holds: the files in there are not known here.
-        """
+        """Makes all data and sizes durable; raises EngineError."""
         for path, descriptor in zip(self.paths, self.descriptors, strict=True):
             try:
-                if self.directories:
-                    _sync_file_system(descriptor)
-                else:
-                    os.fsync(descriptor)
+                os.fsync(descriptor)
             except OSError as error:
-                raise storage_error(error, "sync", path) from error
+                raise storage_error(error, "fsync", path) from error
 
 
 def open_files(paths: Sequence[Path], *, direct: bool, dsync: bool = False) -> OpenFiles:
@@ -94,7 +87,6 @@ def open_directories(paths: Sequence[Path], *, direct: bool, dsync: bool = False
         direct_refused=refused,
         alignment_bytes=alignment,
         open_flags=(os.O_DIRECT if direct else 0) | (os.O_DSYNC if dsync else 0),
-        directories=True,
     )
 
 
@@ -110,13 +102,6 @@ def preallocate(path: Path, size_bytes: int) -> None:
             os.close(descriptor)
     except OSError as error:
         raise storage_error(error, f"reserve {size_bytes} bytes for", path) from error
-
-
-def _sync_file_system(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(descriptor) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def sync_directory(path: Path) -> None:

@@ -49,7 +49,7 @@ class ThreadExecutor:
     def __init__(
         self, files: OpenFiles, settings: Settings, refused: Sequence[Refusal] = ()
     ) -> None:
-        self.shards = min(settings.depth, settings.requests_in_flight or settings.depth)
+        self.shards = settings.python_threads
         self.refused = tuple(refused)
         pool = fill_pool(settings.pool_seed, settings.largest_bytes)
         # All buffers in one piece: only a large one gets huge pages.

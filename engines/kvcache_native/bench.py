@@ -121,18 +121,13 @@ class Bench:
         """Writes every slot and makes all of it durable, which belongs to the time it takes."""
         account = self._outcome.account = Account()
         with self._observed(control, account):
-            self._execute(self._sharded(self.layout.fill_rows), control, account)
+            self._execute(_sharded(self.layout.fill_rows, self.shards), control, account)
             for number in range(self.workload.precondition_passes):
                 refill = partial(self.layout.fill_rows, self._shuffled(number))
-                self._execute(self._sharded(refill), control, account)
+                self._execute(_sharded(refill, self.shards), control, account)
             if control.stopped:
                 return
-            if self.layout.kind == "file_per_chunk":
-                # Only directories are open: the files in there are too many to sync one by one.
-                sync_file_system(self.layout.directory)
-            else:
-                self.opened_files.sync()
-                sync_directory(self.layout.directory)
+            self._make_durable()
         survey = self._survey
         state: Document = {"runs": 0}
         if survey is not None:
@@ -194,12 +189,9 @@ class Bench:
             # Not with the run's executor: this has no arrivals, and no limits to keep.
             executor = executor_for(self.opened_files, self._fill_settings(self._runs))
             with closing(executor):
-                streams = [
-                    of_shard(_spread(self.plan.cached_rows()), shard, executor.shards)
-                    for shard in range(executor.shards)
-                ]
+                streams = _sharded(lambda: _spread(self.plan.cached_rows()), executor.shards)
                 executor.execute(streams, control, account)
-            self.opened_files.sync()
+            self._make_durable()
         self._outcome.sums["warming_bytes"] = account.write.total_bytes
         self._start()
 
@@ -210,7 +202,9 @@ class Bench:
         followed = Followed(self.new_plan())
         others = (self.new_plan() for _ in range(self.shards - 1))
         plans: Iterator[Followed | RankPlan] = chain([followed], others)
-        streams = self._sharded(lambda: first_requests(next(plans).rows(), self.workload.requests))
+        streams = _sharded(
+            lambda: first_requests(next(plans).rows(), self.workload.requests), self.shards
+        )
         try:
             with self._observed(control, account):
                 self._execute(streams, control, account)
@@ -231,7 +225,7 @@ class Bench:
         """Carries out rows that are no requests, until the window ends."""
         account = self._outcome.account = Account()
         with self._observed(control, account):
-            self._execute(self._sharded(make), control, account)
+            self._execute(_sharded(make, self.shards), control, account)
 
     @property
     def shards(self) -> int:
@@ -300,6 +294,14 @@ class Bench:
             durability=self.workload.io.durability,
         )
 
+    def _make_durable(self) -> None:
+        if self.layout.kind == "file_per_chunk":
+            # Only directories are open: the files in there are too many to sync one by one.
+            sync_file_system(self.layout.directory)
+        else:
+            self.opened_files.sync()
+            sync_directory(self.layout.directory)
+
     def _preallocate(self) -> Iterator[None]:
         for number, path in enumerate(self.layout.own):
             preallocate(path, self.layout.own_bytes(number))
@@ -328,10 +330,6 @@ class Bench:
         assert settings is not None, "a phase before this one opens the files"
         self._executor = executor_for(self.opened_files, settings)
         self._outcome.core = _core(self._executor, self.opened_files, settings)
-
-    def _sharded(self, make: Callable[[], Stream]) -> list[Stream]:
-        """A stream for each shard of the executor, each out of one that `make` makes anew."""
-        return [of_shard(make(), shard, self.shards) for shard in range(self.shards)]
 
     def _execute(self, streams: Sequence[Stream], control: Control, account: Account) -> None:
         self._ready_executor.execute(streams, control, account)
@@ -400,6 +398,11 @@ def _core(executor: Executor, files: OpenFiles, settings: Settings) -> Core:
         rings=executor.shards,
         refused=executor.refused,
     )
+
+
+def _sharded(make: Callable[[], Stream], shards: int) -> list[Stream]:
+    """A stream for each shard of an executor, each out of one that `make` makes anew."""
+    return [of_shard(make(), shard, shards) for shard in range(shards)]
 
 
 def _spread(rows: Stream) -> Stream:

@@ -105,10 +105,9 @@ class Layout:
 
     def make_chunk_directories(self) -> Iterator[None]:
         """Makes the directories of the rank's chunks, one a step."""
-        (top,) = self.own
+        top, *below = reversed(self.chunk_directories())
         make_directory(top)
-        below = {chunk_path(top, chunk).parent for chunk in self._chunk_numbers(2**16)}
-        for directory in sorted({path.parent for path in below} | below):
+        for directory in below:
             make_directory(directory)
             yield
 

@@ -116,6 +116,14 @@ class RankPlan(Protocol):
         """Shares of these counts that are worth publishing, each a part and its whole."""
 
 
+def prompt_ratios(counts: Counts) -> dict[str, tuple[int, int]]:
+    """Of plans that look up chunks: those of prompts that were found, and prompts' tokens."""
+    return {
+        "hit_rate": (counts.get("hits", 0), counts.get("lookups", 0)),
+        "cached_tokens": (counts.get("hit_tokens", 0), counts.get("prompt_tokens", 0)),
+    }
+
+
 def slots_per_file(slot_bytes: int) -> int:
     """Slots that a file holds."""
     return SEGMENT_LIMIT_BYTES // slot_bytes

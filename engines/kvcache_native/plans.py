@@ -40,22 +40,23 @@ class Place:
 class Planned:
     """A workload as its section describes it, for any rank.
 
+    `make` gives the plan of a rank, and raises JobError for what cannot be planned.
     `requests_in_flight` and `stores_in_flight` bound what is served at the same time, None for no
-    bound. In an open loop requests wait for their arrival. `trace` is set where a trace must be
-    surveyed before there can be a plan.
+    bound on stores. In an open loop requests wait for their arrival. `trace` is set where a trace
+    must be surveyed before there can be a plan.
     """
 
     name: WorkloadName
+    make: Callable[[Place, TraceSurvey | None], RankPlan]
     requests_in_flight: int
-    stores_in_flight: int | None
     open_loop: bool
-    trace: TraceSource | None
-    deviations: tuple[str, ...]
-    _make: Callable[[Place, TraceSurvey | None], RankPlan]
+    stores_in_flight: int | None = None
+    trace: TraceSource | None = None
+    deviations: tuple[str, ...] = ()
 
     def plan(self, place: Place, survey: TraceSurvey | None = None) -> RankPlan:
         """The plan of a rank; raises JobError for what cannot be planned."""
-        return self._make(place, survey)
+        return self.make(place, survey)
 
 
 def planned(benchmark: Section) -> Planned:
@@ -87,7 +88,9 @@ def _turns(benchmark: Section, model: Model) -> Planned:
             )
         )
 
-    return _planned("turns", make, requests_in_flight=users, open_loop=rate_per_s is not None)
+    return Planned(
+        name="turns", make=make, requests_in_flight=users, open_loop=rate_per_s is not None
+    )
 
 
 def _v3(benchmark: Section, model: Model) -> Planned:
@@ -114,9 +117,9 @@ def _v3(benchmark: Section, model: Model) -> Planned:
             )
         )
 
-    return _planned(
-        "v3",
-        make,
+    return Planned(
+        name="v3",
+        make=make,
         requests_in_flight=min(users, _V3_WORKERS),
         stores_in_flight=benchmark.count_or_none("stores_in_flight"),
         open_loop="speedup" in benchmark,
@@ -149,7 +152,9 @@ def _prefix(benchmark: Section, model: Model) -> Planned:
             )
         )
 
-    return _planned("prefix", make, requests_in_flight=users, open_loop=rate_per_s is not None)
+    return Planned(
+        name="prefix", make=make, requests_in_flight=users, open_loop=rate_per_s is not None
+    )
 
 
 def _trace(benchmark: Section, model: Model) -> Planned:
@@ -184,9 +189,9 @@ def _trace(benchmark: Section, model: Model) -> Planned:
             )
         )
 
-    return _planned(
-        "trace",
-        make,
+    return Planned(
+        name="trace",
+        make=make,
         requests_in_flight=benchmark.count("requests_in_flight"),
         open_loop=speedup is not None,
         trace=source,
@@ -199,27 +204,6 @@ _READERS: Mapping[WorkloadName, Callable[[Section, Model], Planned]] = {
     "prefix": _prefix,
     "trace": _trace,
 }
-
-
-def _planned(
-    name: WorkloadName,
-    make: Callable[[Place, TraceSurvey | None], RankPlan],
-    *,
-    requests_in_flight: int,
-    open_loop: bool,
-    stores_in_flight: int | None = None,
-    trace: TraceSource | None = None,
-    deviations: tuple[str, ...] = (),
-) -> Planned:
-    return Planned(
-        name=name,
-        requests_in_flight=requests_in_flight,
-        stores_in_flight=stores_in_flight,
-        open_loop=open_loop,
-        trace=trace,
-        deviations=deviations,
-        _make=make,
-    )
 
 
 def _chunk_tokens(benchmark: Section, model: Model, tensor_parallel: int) -> int:

@@ -42,6 +42,7 @@ from .planning import (
     Slots,
     Words,
     poisson_ns,
+    prompt_ratios,
     raw_words,
     slots_per_file,
     ungated,
@@ -282,10 +283,7 @@ class PrefixPlan:
 
     def ratios(self, counts: Counts) -> dict[str, tuple[int, int]]:
         """Chunks of prompts that were found, and prompts' tokens that were."""
-        return {
-            "hit_rate": (counts.get("hits", 0), counts.get("lookups", 0)),
-            "cached_tokens": (counts.get("hit_tokens", 0), counts.get("prompt_tokens", 0)),
-        }
+        return prompt_ratios(counts)
 
     def _serve(self, user: _User, request: _Request) -> _Served:
         parameters = self._parameters

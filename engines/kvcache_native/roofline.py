@@ -31,6 +31,7 @@ from ..io_core.operations import LOAD, STORE, Operations, Stream
 from ..section import Section
 from ..stage import Session
 from .bench import Bench
+from .chunks import GIB
 from .layout import Kind
 from .planning import first_requests, raw_words
 
@@ -39,7 +40,6 @@ Tool = Literal["auto", "fio", "raw"]
 # Stream of random numbers for the order of operations.
 _ORDER = 66
 _NAP_S = 0.05
-_GIB = 2**30
 _ROWS_MAX = 2**18
 _PR_SET_PDEATHSIG = 1
 # The executor's buffers are of huge pages. fio's are too with this, from glibc 2.35 on.
@@ -166,7 +166,7 @@ def plain_rows(rows: Operations) -> Stream:
 def _first_rows(bench: Bench) -> Operations:
     """What storage of 1 GiB/s would be asked for in ramp and window, or all that is asked for."""
     workload = bench.workload
-    budget_bytes = math.ceil((workload.ramp_s + workload.duration_s) * _GIB)
+    budget_bytes = math.ceil((workload.ramp_s + workload.duration_s) * GIB)
     rows = first_requests(bench.new_plan().rows(), workload.requests)
     return begun_first(rows, budget_bytes, workload.planned.requests_in_flight)
 

@@ -51,7 +51,7 @@ class KvCacheEngine:
         requests = workload.planned.requests_in_flight
         # Threads in Python each have a shard of their own, and with it a planner.
         python = workload.io.core == "python"
-        planners = min(settings.depth, requests) if python else settings.shards
+        planners = settings.python_threads if python else settings.shards
         kept = slots * (_SLOT_MEMORY_BYTES + planners * of_planner)
         in_flight = requests * _USER_MEMORY_BYTES
         return Needs(

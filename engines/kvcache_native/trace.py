@@ -28,6 +28,7 @@ from .planning import (
     Files,
     Item,
     Rows,
+    prompt_ratios,
     slots_per_file,
 )
 from .traces import BLOCK_IDS, TOKENS_MAX, TraceRequest, TraceSource, TraceSurvey, replay
@@ -128,10 +129,7 @@ class TracePlan:
 
     def ratios(self, counts: Counts) -> dict[str, tuple[int, int]]:
         """Chunks of prompts that were found, and prompts' tokens that were."""
-        return {
-            "hit_rate": (counts.get("hits", 0), counts.get("lookups", 0)),
-            "cached_tokens": (counts.get("hit_tokens", 0), counts.get("prompt_tokens", 0)),
-        }
+        return prompt_ratios(counts)
 
     @property
     def _survey(self) -> TraceSurvey:
