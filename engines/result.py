@@ -340,6 +340,11 @@ def _extent(histogram: Histogram) -> _Extent:
     return _Extent(total_ns=histogram.total, min_ns=histogram.minimum, max_ns=histogram.maximum)
 
 
+def merge_histogram(world: World, histogram: Histogram) -> Histogram:
+    """The histograms of all ranks in one on rank 0; elsewhere without what it holds."""
+    return _merged(world.gather(_extent(histogram)), world.sum_counts(histogram.counts))
+
+
 def _merged(ranks: Sequence[_Extent], counts: Int64s) -> Histogram:
     histogram = Histogram()
     histogram.counts = counts

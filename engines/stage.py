@@ -26,7 +26,7 @@ from .contract import (
 from .errors import EngineError, JobError
 from .io_core.control import Control
 from .io_core.histogram import Histogram
-from .result import Outcome, gather_result
+from .result import Outcome, gather_result, merge_histogram
 from .supervise import Failure, Phase, Status, Unit, Work, supervise
 from .world import World, host_name, open_world
 
@@ -105,14 +105,7 @@ class Session:
 
     def merged(self, histogram: Histogram) -> Histogram:
         """The histograms of all ranks in one on rank 0; elsewhere without its counts."""
-        every = self.exchange((histogram.total, histogram.minimum, histogram.maximum))
-        totals, lows, highs = zip(*every, strict=True)
-        result = Histogram()
-        result.counts = self._world.sum_counts(histogram.counts)
-        result.total = sum(totals)
-        result.minimum = min((low for low in lows if low is not None), default=None)
-        result.maximum = max((high for high in highs if high is not None), default=None)
-        return result
+        return merge_histogram(self._world, histogram)
 
     def phase(
         self, name: str, work: Work, *, unit: Unit, total: float, control: Control | None = None
