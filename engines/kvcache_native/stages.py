@@ -231,8 +231,8 @@ def _ready_bench(session: Session) -> Bench:
     bench = _bench(session, workload, None)
     if workload.planned.trace is None:
         return bench
-    state = session.agree(bench.layout.read_state)
-    return _bench(session, workload, survey_of(state.get("survey")))
+    surveyed = session.agree(lambda: survey_of(bench.layout.read_state().get("survey")))
+    return _bench(session, workload, surveyed)
 
 
 def _open(session: Session, bench: Bench, *, for_search: bool = False) -> None:

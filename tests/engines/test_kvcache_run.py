@@ -374,6 +374,15 @@ def test_a_trace_of_each_format(job, form, layout):
         assert hits > 0
 
 
+def test_a_note_of_the_trace_that_is_damaged_fails_the_run(job):
+    bench = job("trace")
+    complete(bench.solo("prepare"))
+    (bench.directory / "rank_0000" / "STATE").write_text('{"runs": 0, "survey": {}}')
+    result = bench.solo("run")
+    assert result["status"] == "failed"
+    assert "what was noted of the trace is damaged: prepare again" in str(result["errors"])
+
+
 def test_a_trace_is_repeated_as_often_as_asked(job):
     for cycles, same_ids in ((2, False), (2, True)):
         trace = {"cycles": cycles, "same_ids": same_ids}
