@@ -13,8 +13,10 @@ from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json
 from .errors import ArchiveError
+from .hosts import host_ranges
 from .jobs import PreparedJob, prepare
 from .preflight import Machine, check_machine
+from .processes import HOSTFILE
 from .progress import open_display
 from .replay import rerun_request, resume_request
 from .report import csv_report, headline, read_published, write_report
@@ -173,6 +175,8 @@ def _write_plan(job: PreparedJob, verdict: str, findings: Sequence[Finding]) -> 
     print(f"division {spec.division.name} of edition {spec.edition}: would be {verdict}")
     for finding in findings:
         print(finding)
+    if steps.hostfile is not None:
+        print(f"hostfile ({HOSTFILE}): {host_ranges(steps.hosts)}")
     for launch in steps.launches:
         condition = "" if launch.when == "success" else f", runs {launch.when}"
         print(f"\n{launch.name}: {launch.ranks} ranks, limit {launch.time_limit_s:g} s{condition}")

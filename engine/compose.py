@@ -31,7 +31,7 @@ from .canonical import Document, sha256_file
 from .errors import ConfigError, Problem
 from .options import GROUPS, find_options, packaged_conf, shadowed
 
-PATH_KEYS = ("data_dir", "results_dir", "benchmark.trace.path")
+PATH_KEYS = ("data_dir", "results_dir", "benchmark.trace.path", "cluster.hostfile")
 
 
 def _product(*factors: float) -> float:
@@ -49,9 +49,12 @@ OmegaConf.register_new_resolver("mlps.max", _largest, replace=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a value comes from. `default` is what it would be without the override."""
+    """Where a value comes from. `default` is what it would be without the override.
 
-    kind: Literal["packaged", "user", "override"]
+    `found` are hosts that a hostfile or a scheduler named.
+    """
+
+    kind: Literal["packaged", "user", "override", "found"]
     where: str
     default: Any = None
 

@@ -12,7 +12,7 @@ MlpsError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,6 +44,13 @@ class Problem:
         place = f"{self.key} ({self.where})" if self.where else self.key
         head = f"{place}: {self.text}" if self.key else self.text
         return head if self.hint is None else f"{head}\n     hint: {self.hint}"
+
+
+def problem_at(
+    key: str, text: str, where: Mapping[str, str], *, hint: str | None = None
+) -> Problem:
+    """A problem of a key, with the place where its value was set."""
+    return Problem(key=key, text=text, where=where.get(key, ""), hint=hint)
 
 
 class ConfigError(MlpsError):

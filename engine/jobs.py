@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .allocation import find_hosts
 from .compose import Composition, compose
 from .errors import ConfigError
+from .launch import find_program, rank_environment
 from .options import user_conf_dirs
 from .plan import Plan, make_plan
 from .schema import check
@@ -28,7 +30,8 @@ class PreparedJob:
 
 def prepare(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> PreparedJob:
     """Compose, check and plan a job. Raises ConfigError with all problems of the configuration."""
-    composition = compose(overrides, conf_dirs=conf_dirs(config_dirs), cwd=Path.cwd())
+    composed = compose(overrides, conf_dirs=conf_dirs(config_dirs), cwd=Path.cwd())
+    composition = find_hosts(composed, os.environ)
     where = {key: origin.where for key, origin in composition.origins.items()}
     document = {key: value for key, value in composition.values.items() if key not in SWEEP_KEYS}
     # A value that is missing or cannot be resolved is reported once, not also as a wrong type.
@@ -41,9 +44,17 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Prepa
     return PreparedJob(
         composition=composition,
         spec=spec,
-        plan=make_plan(spec, python=sys.executable),
+        plan=plan_here(spec),
         fail_fast=composition.values.get("fail_fast") is True,
     )
+
+
+def plan_here(spec: JobSpec) -> Plan:
+    """The plan of a job that is started from this machine."""
+    launcher = spec.launcher
+    env = rank_environment(spec, "plan", os.environ)
+    found = None if launcher.program is None else find_program(launcher.program, env)
+    return make_plan(spec, python=sys.executable, program=None if found is None else str(found))
 
 
 def conf_dirs(config_dirs: Sequence[Path]) -> tuple[Path, ...]:

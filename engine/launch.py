@@ -2,33 +2,73 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 
-from .hosts import is_local
-from .spec import Launcher
+from .hosts import Host, is_local
+from .launcher import SETTINGS, Launcher
+from .processes import HOSTFILE
+from .spec import JobSpec
 
 # The job and the run's name travel to every rank in these variables.
 JOB_VARIABLE = "MLPS_JOB"
 RUN_VARIABLE = "MLPS_RUN_ID"
 
+# A longer list of hosts goes into a hostfile: the kernel takes 128 KiB in one word, and an argv
+# that is archived for every stage has to stay readable.
+MAX_HOSTS_WORD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argv:
+    """The words that start a launch, and the text of the hostfile that they name, if any."""
+
+    words: tuple[str, ...]
+    hostfile: str | None = None
+
 
 def build_argv(
-    launcher: Launcher, command: Sequence[str], *, hosts: Sequence[str], ranks_per_host: int
-) -> tuple[str, ...]:
-    """The argv that starts `command` once for each rank, block-wise over the hosts."""
-    named = [
-        launcher.host_format.replace("{host}", host).replace("{ranks}", str(ranks_per_host))
-        for host in hosts
-    ]
-    words = {"{ranks}": str(ranks_per_host * len(hosts)), "{hosts}": ",".join(named)}
-    lists = {
-        "{hosts_argv}": () if is_local(hosts) else launcher.hosts_argv,
+    launcher: Launcher,
+    command: Sequence[str],
+    *,
+    hosts: Sequence[Host],
+    program: str | None = None,
+) -> Argv:
+    """The argv that starts `command` once for each rank, block-wise over the hosts.
+
+    `program` is the launcher's program where it was found; its bare name otherwise.
+    """
+    entries = [_entry(launcher.host_format, host) for host in hosts]
+    named = ",".join(entries)
+    part = _hosts_part(launcher, hosts, named)
+    words = {
+        "{ranks}": str(sum(host.ranks for host in hosts)),
+        "{ranks_per_host}": str(hosts[0].ranks),
+        "{host_count}": str(len(hosts)),
+        "{hosts}": named,
+        "{hostfile}": HOSTFILE,
+        "{ssh}": launcher.ssh or "",
+        **{f"{{{name}}}": value for name, value in launcher.settings.items()},
+    }
+    lists: dict[str, Sequence[str]] = {
+        "{hosts}": launcher.parts.get(part) or (),
         "{forward}": tuple(_forward(launcher)),
         "{extra_args}": launcher.extra_args,
         "{command}": tuple(command),
     }
-    program = () if launcher.program is None else (launcher.program,)
-    return (*program, *_fill(launcher.argv, words, lists))
+    for name in SETTINGS:
+        lists[f"{{{name}}}"] = (launcher.parts.get(name) or ()) if name in launcher.settings else ()
+    first = () if launcher.program is None else (program or launcher.program,)
+    lines = [f"{_entry(launcher.hostfile_format, host)}\n" for host in hosts]
+    return Argv(
+        words=(*first, *_fill(launcher.argv, words, lists)),
+        hostfile="".join(lines) if part == "hostfile" else None,
+    )
 
 
 def rank_variables(launcher: Launcher) -> tuple[str, ...]:
@@ -36,9 +76,47 @@ def rank_variables(launcher: Launcher) -> tuple[str, ...]:
     return tuple(dict.fromkeys((JOB_VARIABLE, RUN_VARIABLE, *launcher.forward_env, *launcher.env)))
 
 
+def rank_environment(spec: JobSpec, run_id: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of launcher and ranks: the job, and what the launcher's YAML forwards.
+
+    Programs that were installed beside the running Python are found first. In `launcher.env`,
+    {prefix} is the directory of the ranks' Python environment.
+    """
+    launcher = spec.launcher
+    prefix = str(Path(spec.cluster.python or sys.executable).parent.parent)
+    forms = (*launcher.forward_env, *launcher.scheduler_env)
+    env = {
+        name: value
+        for name, value in environ.items()
+        if any(fnmatchcase(name, form) for form in forms)
+    }
+    own = str(Path(sys.executable).parent)
+    env["PATH"] = os.pathsep.join([own, env.get("PATH", os.defpath)])
+    own_env = {name: value.replace("{prefix}", prefix) for name, value in launcher.env.items()}
+    return {**env, **own_env, JOB_VARIABLE: spec.env_value, RUN_VARIABLE: run_id}
+
+
+def find_program(name: str, env: Mapping[str, str]) -> Path | None:
+    """The file of a program by its name or path, as a launch with this environment finds it."""
+    found = shutil.which(name, path=env["PATH"])
+    return None if found is None else Path(found)
+
+
+def _entry(form: str, host: Host) -> str:
+    return form.replace("{host}", host.name).replace("{ranks}", str(host.ranks))
+
+
+def _hosts_part(launcher: Launcher, hosts: Sequence[Host], named: str) -> str:
+    """Which arguments name the hosts: those for this machine, a word, or a file."""
+    if launcher.parts.get("local") is not None and is_local([host.name for host in hosts]):
+        return "local"
+    is_long = len(named) > MAX_HOSTS_WORD_BYTES
+    return "hostfile" if is_long and launcher.parts.get("hostfile") is not None else "hosts"
+
+
 def _forward(launcher: Launcher) -> Iterator[str]:
     for name in rank_variables(launcher):
-        for word in launcher.forward_argv:
+        for word in launcher.parts.get("forward") or ():
             yield word.replace("{name}", name)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .canonical import Document
+from .hosts import Host
 from .launch import build_argv, rank_variables
 from .spec import JobSpec, Stage, When
 
@@ -23,11 +24,17 @@ class Launch:
     when: When
     undone_by: str | None
     argv: tuple[str, ...]
-    ranks: int
+    hosts: tuple[Host, ...]
+    hostfile: str | None
     time_limit_s: float
     start_limit_s: float
     silence_limit_s: float
     delay_before_s: float = 0.0
+
+    @property
+    def ranks(self) -> int:
+        """Ranks on all hosts."""
+        return sum(host.ranks for host in self.hosts)
 
     @property
     def name(self) -> str:
@@ -40,14 +47,24 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All launches of a job. `python` is the interpreter of the ranks, the one outer input."""
+    """All launches of a job.
+
+    `python` is the interpreter of the ranks and `program` the launcher's program (None where there
+    is none); where they stand on this machine is all that a plan takes from outside the job.
+    """
 
     job_sha256: str
     python: str
+    program: str | None
     hosts: tuple[str, ...]
     ranks: int
     variables: tuple[str, ...]
     launches: tuple[Launch, ...]
+
+    @property
+    def hostfile(self) -> str | None:
+        """The text of the hostfile that all launches read, where the argv names one."""
+        return self.launches[0].hostfile if self.launches else None
 
     @property
     def measured(self) -> dict[tuple[str, str | None], list[Launch]]:
@@ -63,7 +80,9 @@ class Plan:
         return {
             "job_sha256": self.job_sha256,
             "python": self.python,
+            "program": self.program,
             "hosts": list(self.hosts),
+            "hostfile": None if self.hostfile is None else self.hostfile.splitlines(),
             "ranks": self.ranks,
             "rank_variables": list(self.variables),
             "launches": [
@@ -86,19 +105,24 @@ class Plan:
         }
 
 
-def make_plan(spec: JobSpec, *, python: str) -> Plan:
-    """The launches of a job, whose ranks run under `python` unless the cluster names its own."""
+def make_plan(spec: JobSpec, *, python: str, program: str | None = None) -> Plan:
+    """The launches of a job, whose ranks run under `python` unless the cluster names its own.
+
+    `program` is where the launcher's program was found; without it the argv holds its bare name.
+    """
     interpreter = spec.cluster.python or python
+    starter = None if spec.launcher.program is None else program or spec.launcher.program
     launches: list[Launch] = []
     for index, step in enumerate(_steps(spec)):
         before = launches[-1].option if launches else None
         changes = step.option is not None and before is not None and step.option != before
         delay_s = spec.option_delay_s if changes else 0.0
-        launches.append(_launch(spec, interpreter, index, step, delay_s))
+        launches.append(_launch(spec, (interpreter, starter), index, step, delay_s))
     return Plan(
         job_sha256=spec.sha256,
         python=interpreter,
-        hosts=spec.cluster.hosts,
+        program=starter,
+        hosts=spec.cluster.names,
         ranks=spec.cluster.ranks,
         variables=rank_variables(spec.launcher),
         launches=tuple(launches),
@@ -159,11 +183,20 @@ def _run_end(stages: list[Stage], start: int, each: str) -> int:
     return end
 
 
-def _launch(spec: JobSpec, python: str, index: int, step: Step, delay_s: float) -> Launch:
+def _launch(
+    spec: JobSpec, programs: tuple[str, str | None], index: int, step: Step, delay_s: float
+) -> Launch:
     stage, option, trial = step
+    python, program = programs
     arguments = ["--stage", stage.name]
     arguments += [] if option is None else ["--option", option]
     arguments += [] if trial is None else ["--trial", str(trial)]
+    argv = build_argv(
+        spec.launcher,
+        engine_command(spec, python, *arguments),
+        hosts=spec.cluster.hosts,
+        program=program,
+    )
     return Launch(
         index=index,
         stage=stage.name,
@@ -172,13 +205,9 @@ def _launch(spec: JobSpec, python: str, index: int, step: Step, delay_s: float) 
         measured=stage.measured,
         when=stage.when,
         undone_by=stage.undone_by,
-        argv=build_argv(
-            spec.launcher,
-            engine_command(spec, python, *arguments),
-            hosts=spec.cluster.hosts,
-            ranks_per_host=spec.cluster.ranks_per_host,
-        ),
-        ranks=spec.cluster.ranks,
+        argv=argv.words,
+        hosts=spec.cluster.hosts,
+        hostfile=argv.hostfile,
         delay_before_s=delay_s,
         time_limit_s=stage.time_limit_s,
         start_limit_s=spec.start_limit_s,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import psutil
 from . import processes
 from .canonical import Document
 from .hosts import LOCAL_NAMES
-from .launch import JOB_VARIABLE, RUN_VARIABLE
+from .launch import find_program, rank_environment
 from .plan import Plan, engine_command
 from .rules import Finding
 from .spec import JobSpec
@@ -58,7 +57,7 @@ class Machine:
 def check_machine(spec: JobSpec, plan: Plan, environ: Mapping[str, str]) -> Machine:
     """Check this machine for a job. Writes nothing that stays."""
     env = rank_environment(spec, "preflight", environ)
-    program = find_program(spec, plan, env)
+    program = find_program(plan.program or plan.python, env)
     findings: list[Finding] = []
     if program is None:
         findings.append(_no_launcher(spec))
@@ -71,23 +70,6 @@ def check_machine(spec: JobSpec, plan: Plan, environ: Mapping[str, str]) -> Mach
     return Machine(program=program, needs=needs, findings=tuple(findings))
 
 
-def rank_environment(spec: JobSpec, run_id: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of launcher and ranks: the job, and what the launcher's YAML forwards.
-
-    Programs that were installed beside the running Python are found first.
-    """
-    env = {name: environ[name] for name in spec.launcher.forward_env if name in environ}
-    own = str(Path(sys.executable).parent)
-    env["PATH"] = os.pathsep.join([own, env.get("PATH", os.defpath)])
-    return {**env, **spec.launcher.env, JOB_VARIABLE: spec.env_value, RUN_VARIABLE: run_id}
-
-
-def find_program(spec: JobSpec, plan: Plan, env: Mapping[str, str]) -> Path | None:
-    """The file of argv[0]: the launcher's program, or the ranks' Python where there is none."""
-    found = shutil.which(spec.launcher.program or plan.python, path=env["PATH"])
-    return None if found is None else Path(found)
-
-
 def _no_launcher(spec: JobSpec) -> Finding:
     name = spec.launcher.program or "the Python of cluster.python"
     return Finding(
@@ -95,7 +77,7 @@ def _no_launcher(spec: JobSpec) -> Finding:
         severity="error",
         key="launcher",
         text=f"{name} of launcher {spec.launcher.name} was not found on PATH",
-        hint=spec.launcher.install,
+        hint=spec.launcher.install.get("pip"),
     )
 
 
@@ -235,9 +217,9 @@ def _space(spec: JobSpec, needs: Needs) -> Iterator[Finding]:
 
 
 def _memory(spec: JobSpec, needs: Needs) -> Iterator[Finding]:
-    if not LOCAL_NAMES.intersection(spec.cluster.hosts):
+    if not LOCAL_NAMES.intersection(spec.cluster.names):
         return
-    ranks = spec.cluster.ranks_per_host
+    ranks = next(host.ranks for host in spec.cluster.hosts if host.name in LOCAL_NAMES)
     available = psutil.virtual_memory().available
     needed = ranks * needs.memory_bytes_per_rank
     if available < needed:

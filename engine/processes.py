@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import psutil
 
 TERMINATE_GRACE_S = 5.0
+
+# A hostfile is handed over as an open file of this number, so that an argv can name it before it
+# exists and nothing of it stays behind.
+HOSTFILE_DESCRIPTOR = 199
+HOSTFILE = f"/dev/fd/{HOSTFILE_DESCRIPTOR}"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -31,24 +39,51 @@ def adopt_orphans() -> None:
 
 
 def start(
-    argv: Sequence[str], *, env: Mapping[str, str], program: Path, stderr: IO[bytes]
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    program: Path,
+    stderr: IO[bytes],
+    hostfile: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process group of its own, with pipes on standard input and output.
 
-    `program` is the file of argv[0]; argv itself stays as it was planned. The group gets SIGTERM
-    when this process dies, however that happens. Raises OSError.
+    `program` is the file of argv[0]; argv itself stays as it was planned. A `hostfile` is what the
+    process reads under the name HOSTFILE. The group gets SIGTERM when this process dies, however
+    that happens. Raises OSError.
     """
-    return subprocess.Popen(
-        list(argv),
-        executable=program,
-        env=dict(env),
-        cwd="/",  # exists on every host, and holds no module of a user
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        start_new_session=True,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-    )
+    with _open_hostfile(hostfile) as descriptors:
+        return subprocess.Popen(
+            list(argv),
+            executable=program,
+            env=dict(env),
+            cwd="/",  # exists on every host, and holds no module of a user
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            pass_fds=descriptors,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+@contextlib.contextmanager
+def _open_hostfile(text: str | None) -> Iterator[tuple[int, ...]]:
+    """The descriptor of a file without a name that holds the text; none for None."""
+    if text is None:
+        yield ()
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode())
+        file.flush()
+        file.seek(0)
+        descriptor = fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, HOSTFILE_DESCRIPTOR)
+    try:
+        if descriptor != HOSTFILE_DESCRIPTOR:
+            raise OSError(errno.EMFILE, f"descriptor {HOSTFILE_DESCRIPTOR} is in use")
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)
 
 
 def output(argv: Sequence[str], *, env: Mapping[str, str], limit_s: float) -> bytes:

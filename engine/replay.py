@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from .archive import Archive
 from .canonical import Document, pretty_json
 from .environment import host_name
 from .errors import ArchiveError
-from .plan import Launch, Plan, make_plan
+from .jobs import plan_here
+from .plan import Launch, Plan
 from .run import Request
 from .verify import read_job, read_origins
 
@@ -48,7 +48,7 @@ def _readable(archive: Archive) -> Iterator[None]:
 
 def _rest(archive: Archive) -> Request:
     _refuse_running(archive)
-    plan = make_plan(read_job(archive), python=sys.executable)
+    plan = plan_here(read_job(archive))
     finished = finished_launches(archive, plan)
     if len(finished) == len(plan.launches):
         raise ArchiveError(
@@ -134,7 +134,7 @@ def _request(
     provenance = files.read_document(archive.path(files.PROVENANCE))
     return Request(
         spec=spec,
-        plan=make_plan(spec, python=sys.executable),
+        plan=plan_here(spec),
         origins=read_origins(provenance),
         choices=provenance["choices"],
         overrides=tuple(provenance["overrides"]),

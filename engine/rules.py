@@ -21,6 +21,7 @@ RULES: Mapping[str, str] = {
     "JOB-01": "the workload is one that the edition scores in this division",
     "JOB-02": "only keys that the division lets a submitter change differ from the official files",
     "JOB-03": "all stages of the benchmark are run",
+    "JOB-04": "every host has the same number of ranks (Rules 6.3.3.1 and 3.3.6)",
     "ENV-01": "the launcher's program is installed",
     "ENV-02": "the benchmark's engine starts and states what it needs",
     "ENV-03": "every rank has the memory that the engine needs",
@@ -123,6 +124,8 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
             )
     if spec.selected is not None:
         findings.append(_partial_stages(spec))
+    if not spec.cluster.is_even:
+        findings.append(_uneven_ranks(spec))
     return findings
 
 
@@ -145,10 +148,23 @@ def _partial_stages(spec: JobSpec) -> Finding:
     )
 
 
+def _uneven_ranks(spec: JobSpec) -> Finding:
+    hosts = spec.cluster.hosts
+    least = min(hosts, key=lambda host: host.ranks)
+    most = max(hosts, key=lambda host: host.ranks)
+    return Finding(
+        rule="JOB-04",
+        severity="warning" if spec.division.name == "whatif" else "error",
+        key="cluster.ranks_per_host",
+        text=f"{least.name} has {least.ranks} ranks, {most.name} has {most.ranks}",
+        hint=f"cluster.ranks_per_host={least.ranks}",
+    )
+
+
 def _changed(value: object, origin: Origin) -> bool:
     if origin.kind == "packaged":
         return False
-    return origin.kind == "user" or value != origin.default
+    return origin.kind in ("user", "found") or value != origin.default
 
 
 # ---------------------------------------------------------------- after the run

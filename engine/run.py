@@ -18,8 +18,9 @@ from .collect import stage_metrics
 from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
+from .launch import find_program, rank_environment
 from .plan import Launch, Plan
-from .preflight import Machine, check_machine, find_program, rank_environment
+from .preflight import Machine, check_machine
 from .progress import Display
 from .rules import Finding, errors, judge_job
 from .signals import StopRequests
@@ -96,7 +97,7 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
     archive = files.create(spec.results_dir, spec.benchmark, spec.sha256)
     data_id = request.data_id or archive.run_id
     env = rank_environment(spec, data_id, os.environ)
-    program = find_program(spec, request.plan, env)
+    program = find_program(request.plan.program or request.plan.python, env)
     if program is None:
         raise PreflightError(f"{spec.launcher.program} has gone from PATH since it was checked")
     display.step("collecting facts")
@@ -259,7 +260,7 @@ def _site(runner: _Runner, logs: Path) -> Site:
         stdout_log=logs / files.STDOUT,
         stderr_log=logs / files.STDERR,
         job_sha256=spec.sha256,
-        died_pattern=spec.launcher.died_pattern,
+        died_patterns=spec.launcher.died_patterns,
     )
 
 

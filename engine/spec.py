@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from .canonical import Document, canonical_json, sha256_hex
-from .errors import ConfigError, Problem
-from .hosts import expand_hosts
+from .cluster import Cluster, build_cluster
+from .errors import ConfigError, Problem, problem_at
+from .launcher import Launcher, build_launcher, launcher_problems
 
 # Both MPIs of the tests carry 120 KB in one variable; beyond it a kernel limit is near.
 MAX_JOB_ENV_BYTES = 100_000
@@ -39,36 +40,12 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """Hosts in order, and ranks on each of them."""
+class Preflight:
+    """How the hosts are checked before anything is written; `skip` holds rule ids."""
 
-    name: str
-    hosts: tuple[str, ...]
-    ranks_per_host: int
-    python: str | None
-
-    @property
-    def ranks(self) -> int:
-        """Ranks in all."""
-        return len(self.hosts) * self.ranks_per_host
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launcher:
-    """How a group of ranks is started: arguments with places to fill in."""
-
-    name: str
-    program: str | None
-    many_ranks: bool
-    argv: tuple[str, ...]
-    hosts_argv: tuple[str, ...]
-    host_format: str
-    forward_argv: tuple[str, ...]
-    extra_args: tuple[str, ...]
-    forward_env: tuple[str, ...]
-    env: Mapping[str, str]
-    died_pattern: str | None
-    install: str | None
+    skip: tuple[str, ...]
+    ssh_limit_s: float
+    launch_limit_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +75,7 @@ class JobSpec:
     selected: tuple[str, ...] | None
     cluster: Cluster
     launcher: Launcher
+    preflight: Preflight
     division: Division
     edition: str
     workloads: tuple[str, ...]
@@ -123,15 +101,12 @@ def build(values: Document, where: Mapping[str, str]) -> JobSpec:
     """
     document = {key: value for key, value in values.items() if key not in SWEEP_KEYS}
     problems: list[Problem] = []
-    cluster = _cluster(document["cluster"], where, problems)
+    cluster = build_cluster(document, where, problems)
     stages = _stages(document["benchmark"], where, problems)
     spec = _job(document, stages, cluster)
     problems += _selection_problems(spec, where)
     problems += _without_effect(document["benchmark"], where)
-    if not spec.launcher.many_ranks and cluster.ranks > 1:
-        text = f"starts one rank, but the job has {cluster.ranks}"
-        hint = "cluster.ranks_per_host=1 or launcher=mpich"
-        problems.append(_problem("launcher.name", text, where, hint=hint))
+    problems += launcher_problems(spec.launcher, cluster, where)
     if len(spec.env_value) > MAX_JOB_ENV_BYTES:
         text = f"the job takes {len(spec.env_value)} bytes, the limit is {MAX_JOB_ENV_BYTES}"
         hint = "write host lists as ranges: 'cluster.hosts=[\"node[001-128]\"]'"
@@ -139,10 +114,6 @@ def build(values: Document, where: Mapping[str, str]) -> JobSpec:
     if problems:
         raise ConfigError.of(problems)
     return spec
-
-
-def _problem(key: str, text: str, where: Mapping[str, str], *, hint: str | None = None) -> Problem:
-    return Problem(key=key, text=text, where=where.get(key, ""), hint=hint)
 
 
 def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> JobSpec:
@@ -163,7 +134,12 @@ def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> Job
         trials=document["trials"],
         selected=None if selected is None else tuple(selected),
         cluster=cluster,
-        launcher=_launcher(document["launcher"]),
+        launcher=build_launcher(document["launcher"]),
+        preflight=Preflight(
+            skip=tuple(document["preflight"]["skip"]),
+            ssh_limit_s=document["preflight"]["ssh_limit_s"],
+            launch_limit_s=document["preflight"]["launch_limit_s"],
+        ),
         division=Division(
             name=division["name"],
             may_change=tuple(division["may_change"]),
@@ -173,23 +149,6 @@ def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> Job
         workloads=tuple(document["edition"]["workloads"]),
         data_dir=Path(document["data_dir"]),
         results_dir=Path(document["results_dir"]),
-    )
-
-
-def _launcher(values: Document) -> Launcher:
-    return Launcher(
-        name=values["name"],
-        program=values["program"],
-        many_ranks=values["ranks"] == "many",
-        argv=tuple(values["argv"]),
-        hosts_argv=tuple(values["hosts_argv"]),
-        host_format=values["host_format"],
-        forward_argv=tuple(values["forward_argv"]),
-        extra_args=tuple(values["extra_args"]),
-        forward_env=tuple(values["forward_env"]),
-        env=dict(values["env"]),
-        died_pattern=values["died_pattern"],
-        install=values["install"],
     )
 
 
@@ -211,20 +170,20 @@ def _stages(
     for index, stage in enumerate(stages):
         if stage.name in names[:index]:
             text = f"stage {stage.name} is declared twice"
-            problems.append(_problem("benchmark.stages", text, where))
+            problems.append(problem_at("benchmark.stages", text, where))
         if stage.undone_by is not None and stage.undone_by not in names:
             text = f"stage {stage.name} is undone by {stage.undone_by}, which is no stage"
-            problems.append(_problem("benchmark.stages", text, where))
+            problems.append(problem_at("benchmark.stages", text, where))
     options = [option["name"] for option in benchmark["options"]]
     if len(set(options)) < len(options):
-        problems.append(_problem("benchmark.options", "two options have one name", where))
+        problems.append(problem_at("benchmark.options", "two options have one name", where))
     return stages
 
 
 def _selection_problems(spec: JobSpec, where: Mapping[str, str]) -> list[Problem]:
     names = [stage.name for stage in spec.stages]
     return [
-        _problem("stages", f"{name} is no stage; there are: {', '.join(names)}", where)
+        problem_at("stages", f"{name} is no stage; there are: {', '.join(names)}", where)
         for name in spec.selected or ()
         if name not in names
     ]
@@ -240,7 +199,7 @@ def _without_effect(benchmark: Document, where: Mapping[str, str]) -> list[Probl
     ]
     names = ", ".join(option["name"] for option in options)
     return [
-        _problem(
+        problem_at(
             ".".join(parts),
             f"has no effect: {names} set it again",
             where,
@@ -260,28 +219,3 @@ def _sets(changes: Document, parts: list[str]) -> bool:
             return False
         value = value[part]
     return True
-
-
-def _cluster(values: Document, where: Mapping[str, str], problems: list[Problem]) -> Cluster:
-    try:
-        hosts = expand_hosts(values["hosts"])
-    except ValueError as error:
-        problems.append(_problem("cluster.hosts", str(error), where))
-        hosts = ("localhost",)
-    per_host: int = values["ranks_per_host"]
-    total: int | None = values["ranks"]
-    if total is not None:
-        per_host, rest = divmod(total, len(hosts))
-        if rest or per_host == 0:
-            text = f"{total} ranks cannot be the same number on each of {len(hosts)} hosts"
-            hint = f"cluster.ranks={max(per_host, 1) * len(hosts)}"
-            problems.append(_problem("cluster.ranks", text, where, hint=hint))
-            per_host = max(per_host, 1)
-    if per_host > values["slots_per_host"]:
-        key = "cluster.ranks_per_host" if total is None else "cluster.ranks"
-        text = f"{per_host} ranks on a host, but it has {values['slots_per_host']} slots"
-        hint = f"fewer ranks, or cluster.slots_per_host={per_host}"
-        problems.append(_problem(key, text, where, hint=hint))
-    return Cluster(
-        name=values["name"], hosts=hosts, ranks_per_host=per_host, python=values["python"]
-    )

@@ -87,7 +87,7 @@ class Site:
     stdout_log: Path
     stderr_log: Path
     job_sha256: str
-    died_pattern: str | None
+    died_patterns: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -186,7 +186,11 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
         failure: _Failure | None = None
         try:
             process = processes.start(
-                launch.argv, env=site.env, program=site.program, stderr=stderr
+                launch.argv,
+                env=site.env,
+                program=site.program,
+                stderr=stderr,
+                hostfile=launch.hostfile,
             )
         except OSError as error:
             text = f"{site.program} could not be started: {error.strerror or error}"
@@ -339,22 +343,24 @@ def _no_result(reader: _Reader, exit_status: int) -> tuple[Status, str, str]:
 
 def _dead_rank(reader: _Reader) -> str | None:
     """The dead rank in words, by what the launcher printed about it."""
-    pattern = reader.site.died_pattern
-    if pattern is None:
-        return None
-    for log in (reader.site.stdout_log, reader.site.stderr_log):
-        match = re.search(pattern, _tail(log))
-        if match is None:
-            continue
-        found = match.groupdict()
-        pid, host = int(found.get("pid") or -1), found.get("host")
-        rank = reader.table.find(host=host, pid=pid) if reader.table else None
-        if rank is None and found.get("rank"):
-            rank = int(found["rank"])
-        if rank is not None and reader.table is not None:
-            return reader.table.name(rank)
-        return f"a rank on {host} (pid {pid})"
+    logs = [_tail(log) for log in (reader.site.stdout_log, reader.site.stderr_log)]
+    for pattern in reader.site.died_patterns:
+        for text in logs:
+            match = re.search(pattern, text)
+            if match is not None:
+                return _dead_in_words(match, reader.table)
     return None
+
+
+def _dead_in_words(match: re.Match[str], table: RankTable | None) -> str:
+    found = match.groupdict()
+    pid, host = int(found.get("pid") or -1), found.get("host")
+    rank = table.find(host=host, pid=pid) if table else None
+    if rank is None and found.get("rank"):
+        rank = int(found["rank"])
+    if rank is not None and table is not None:
+        return table.name(rank)
+    return f"a rank on {host} (pid {pid})"
 
 
 def _tail(log: Path, size_bytes: int = 1 << 16) -> str:

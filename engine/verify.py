@@ -168,7 +168,11 @@ def read_evidence(archive: Archive) -> Evidence:
     environment = files.read_document(archive.path(files.ENVIRONMENT))
     try:
         origins = read_origins(provenance)
-        plan = make_plan(spec, python=str(environment["python"]["executable"]))
+        plan = make_plan(
+            spec,
+            python=str(environment["python"]["executable"]),
+            program=str(environment["launcher"]["program"]),
+        )
         preflight = tuple(from_document(entry) for entry in environment["preflight"])
         version = str(environment["mlps"]["version"])
     except (KeyError, TypeError, AttributeError) as error:
