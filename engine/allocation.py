@@ -44,7 +44,9 @@ def find_hosts(composition: Composition, environ: Mapping[str, str]) -> Composit
             where=composition.origins[key].where if key in composition.origins else "",
             hint=OUTSIDE_HINT.get(cluster[sources[0]]) if isinstance(error, LookupError) else None,
         )
-        return replace(composition, problems=(*composition.problems, problem))
+        # The list that stays empty is no second problem.
+        some = composition.values | {"cluster": cluster | {"hosts": ["localhost"]}}
+        return replace(composition, values=some, problems=(*composition.problems, problem))
     where = f"{sources[0]} {cluster[sources[0]]}"
     return replace(
         composition,
@@ -91,7 +93,7 @@ def _words(error: Exception) -> str:
 def allocated_hosts(scheduler: str, environ: Mapping[str, str]) -> list[str]:
     """Host patterns of the allocation in which this process runs.
 
-    Slurm: SLURM_JOB_NODELIST and SLURM_TASKS_PER_NODE; PBS and PALS: the file PBS_NODEFILE.
+    Slurm: SLURM_JOB_NODELIST, with the tasks of each node as its slots; PBS and PALS: the file PBS_NODEFILE.
     Raises LookupError outside of one, ValueError and OSError where it cannot be read.
     """
     if scheduler == "slurm":
@@ -152,13 +154,15 @@ def _slurm_hosts(environ: Mapping[str, str]) -> list[str]:
             "SLURM_JOB_NODELIST is not set: this is not inside an allocation of Slurm"
         )
     hosts = expand_hosts(split_nodelist(nodes))
-    tasks = environ.get("SLURM_TASKS_PER_NODE")
-    if tasks is None:
+    # Within a step the tasks are those of the step, which may be this program alone.
+    in_step = "SLURM_STEP_ID" in environ
+    variable = "SLURM_JOB_CPUS_PER_NODE" if in_step else "SLURM_TASKS_PER_NODE"
+    if variable not in environ:
         return host_patterns(hosts)
-    slots = list(_repeated(tasks))
+    slots = list(_repeated(environ[variable], variable))
     if len(slots) != len(hosts):
         raise ValueError(
-            f"SLURM_TASKS_PER_NODE={tasks} speaks of {len(slots)} hosts, "
+            f"{variable}={environ[variable]} speaks of {len(slots)} hosts, "
             f"SLURM_JOB_NODELIST={nodes} of {len(hosts)}"
         )
     return host_patterns(
@@ -171,10 +175,10 @@ def split_nodelist(text: str) -> list[str]:
     return [part for part in re.split(r",(?![^\[]*\])", text) if part]
 
 
-def _repeated(text: str) -> Iterator[int]:
+def _repeated(text: str, variable: str) -> Iterator[int]:
     """The numbers of Slurm's short form: `2(x3),1` is 2, 2, 2, 1."""
     for part in text.split(","):
         match = _REPEATED.fullmatch(part)
         if match is None:
-            raise ValueError(f"SLURM_TASKS_PER_NODE={text} is not understood at {part!r}")
+            raise ValueError(f"{variable}={text} is not understood at {part!r}")
         yield from [int(match["slots"])] * int(match["hosts"] or 1)

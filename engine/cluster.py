@@ -95,5 +95,7 @@ def _slot_problems(
     else:
         names = host_ranges([host.name for host in short if host.slots == first.slots])
         text = f"{first.ranks} ranks on {names}, but it has {first.slots} slots"
-    hint = f"fewer ranks, or cluster.slots_per_host={first.ranks}"
+    default = first.slots == values["slots_per_host"]
+    more = f"cluster.slots_per_host={first.ranks}" if default else "more slots for it"
+    hint = f"fewer ranks, or {more}"
     return [problem_at(key, text, where, hint=hint)]

@@ -13,10 +13,9 @@ from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json
 from .errors import ArchiveError
-from .hosts import host_ranges
+from .hosts import HOSTFILE, host_ranges
 from .jobs import PreparedJob, prepare
 from .preflight import Machine, check_machine
-from .processes import HOSTFILE
 from .progress import open_display
 from .replay import rerun_request, resume_request
 from .report import csv_report, headline, read_published, write_report

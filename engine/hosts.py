@@ -9,6 +9,11 @@ from ipaddress import AddressValueError, IPv6Address
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
+# A hostfile is handed to a launcher as an open file of this number, so that an argv can name it
+# before it exists and nothing of it stays behind.
+HOSTFILE_DESCRIPTOR = 199
+HOSTFILE = f"/dev/fd/{HOSTFILE_DESCRIPTOR}"
+
 _RANGE = re.compile(r"\[([0-9,-]*)\]")
 # No name may begin with a hyphen: programs would take it for a switch.
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]|\[[0-9,-]*\])*")

@@ -11,9 +11,9 @@ from pathlib import Path
 from .allocation import find_hosts
 from .compose import Composition, compose
 from .errors import ConfigError
-from .launch import find_program, rank_environment
 from .options import user_conf_dirs
 from .plan import Plan, make_plan
+from .rank_environment import find_program, rank_environment
 from .schema import check
 from .spec import SWEEP_KEYS, JobSpec, build
 

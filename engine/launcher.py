@@ -38,6 +38,7 @@ class Launcher:
     extra_args: tuple[str, ...]
     forward_env: tuple[str, ...]
     scheduler_env: tuple[str, ...]
+    needs_env: tuple[str, ...]
     env: Mapping[str, str]
     died_patterns: tuple[str, ...]
     install: Mapping[str, str]
@@ -69,6 +70,7 @@ def build_launcher(values: Document) -> Launcher:
         extra_args=tuple(values["extra_args"]),
         forward_env=tuple(values["forward_env"]),
         scheduler_env=tuple(values["scheduler_env"]),
+        needs_env=tuple(values["needs_env"]),
         env=dict(values["env"]),
         died_patterns=tuple(values["died_patterns"]),
         install={name: package for name, package in values["install"].items() if package},

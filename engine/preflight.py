@@ -16,8 +16,8 @@ import psutil
 from . import processes
 from .canonical import Document
 from .hosts import LOCAL_NAMES
-from .launch import find_program, rank_environment
 from .plan import Plan, engine_command
+from .rank_environment import find_program, rank_environment
 from .rules import Finding
 from .spec import JobSpec
 from .units import GIB
@@ -77,7 +77,7 @@ def _no_launcher(spec: JobSpec) -> Finding:
         severity="error",
         key="launcher",
         text=f"{name} of launcher {spec.launcher.name} was not found on PATH",
-        hint=spec.launcher.install.get("pip"),
+        hint=f"pip install {spec.launcher.install['pip']}",
     )
 
 

@@ -18,12 +18,9 @@ from typing import IO
 
 import psutil
 
-TERMINATE_GRACE_S = 5.0
+from .hosts import HOSTFILE_DESCRIPTOR
 
-# A hostfile is handed over as an open file of this number, so that an argv can name it before it
-# exists and nothing of it stays behind.
-HOSTFILE_DESCRIPTOR = 199
-HOSTFILE = f"/dev/fd/{HOSTFILE_DESCRIPTOR}"
+TERMINATE_GRACE_S = 5.0
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36

@@ -18,10 +18,10 @@ from .collect import stage_metrics
 from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
-from .launch import find_program, rank_environment
 from .plan import Launch, Plan
 from .preflight import Machine, check_machine
 from .progress import Display
+from .rank_environment import find_program, rank_environment
 from .rules import Finding, errors, judge_job
 from .signals import StopRequests
 from .spec import JobSpec

@@ -13,8 +13,9 @@ from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
 PURE = (
-    "aggregate", "canonical", "collect", "errors", "hosts", "latency", "launch", "plan", "roofline",
-    "rules", "schema", "search", "spec", "stage_rules", "steady", "units",
+    "aggregate", "canonical", "cluster", "collect", "errors", "hosts", "latency", "launch",
+    "launcher", "plan", "roofline", "rules", "schema", "search", "spec", "stage_rules", "steady",
+    "units",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}

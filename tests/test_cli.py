@@ -194,6 +194,10 @@ def test_the_module_is_the_command():
 # ---------------------------------------------------------------- plan and doctor
 
 
+# The launcher that comes with mlps, beside its Python.
+MPIEXEC = Path(sys.executable).with_name("mpiexec")
+
+
 def test_plan(mlps, tmp_path):
     words = ["benchmark=kvcache/quick", "cluster=2node", "cluster.python=/opt/python3"]
     code, out, err = mlps("plan", *words)
@@ -207,16 +211,16 @@ def test_plan(mlps, tmp_path):
         "division whatif of edition v3.0: would be WHATIF",
         "",
         "00-prepare: 4 ranks, limit 120 s",
-        "  mpiexec -launcher ssh -hosts node1:2,node2:2 -n 4 /opt/python3 -P -m "
-        "mlps.engines.kvcache_native --stage prepare",
+        f"  {MPIEXEC} -launcher ssh -launcher-exec ssh -hosts node1:2,node2:2 -n 4 /opt/python3 "
+        "-P -m mlps.engines.kvcache_native --stage prepare",
         "",
         "01-run-0: 4 ranks, limit 120 s",
-        "  mpiexec -launcher ssh -hosts node1:2,node2:2 -n 4 /opt/python3 -P -m "
-        "mlps.engines.kvcache_native --stage run --trial 0",
+        f"  {MPIEXEC} -launcher ssh -launcher-exec ssh -hosts node1:2,node2:2 -n 4 /opt/python3 "
+        "-P -m mlps.engines.kvcache_native --stage run --trial 0",
         "",
         "02-cleanup: 4 ranks, limit 120 s, runs always",
-        "  mpiexec -launcher ssh -hosts node1:2,node2:2 -n 4 /opt/python3 -P -m "
-        "mlps.engines.kvcache_native --stage cleanup",
+        f"  {MPIEXEC} -launcher ssh -launcher-exec ssh -hosts node1:2,node2:2 -n 4 /opt/python3 "
+        "-P -m mlps.engines.kvcache_native --stage cleanup",
     ]
     assert list(tmp_path.iterdir()) == []
 

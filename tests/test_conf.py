@@ -14,7 +14,7 @@ from mlps.engine.compose import compose
 from mlps.engine.jobs import prepare
 from mlps.engine.options import GROUPS, find_options, packaged_conf
 from mlps.engine.plan import make_plan
-from mlps.engine.preflight import rank_environment
+from mlps.engine.rank_environment import rank_environment
 from mlps.engine.rules import judge_job
 from mlps.engine.schema import check, load_schema
 from mlps.engine.spec import SWEEP_KEYS, build
@@ -108,9 +108,14 @@ def test_an_option_is_named_like_its_file(path):
 
 # ---------------------------------------------------------------- every combination
 
+# How many ranks a launcher can start; one that is based on another can start many.
 LAUNCHERS = {
-    option.name: yaml.safe_load(option.path.read_text())["ranks"] for option in OPTIONS["launcher"]
+    option.name: yaml.safe_load(option.path.read_text()).get("ranks", "many")
+    for option in OPTIONS["launcher"]
 }
+
+# An allocation of two hosts, as the schedulers tell of it.
+ALLOCATION = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_TASKS_PER_NODE": "4(x2)"}
 
 MATRIX = [
     pytest.param(
@@ -135,6 +140,16 @@ def test_a_benchmark_runs_without_a_word_unless_only_its_user_knows_it(benchmark
     assert [problem.key for problem in composed.problems] == missing
 
 
+@pytest.fixture
+def in_allocations(monkeypatch, tmp_path):
+    """The environment of a shell that stands in an allocation of every scheduler."""
+    nodefile = tmp_path / "nodes"
+    nodefile.write_text("node1\nnode1\nnode2\nnode2\n")
+    for name, value in (ALLOCATION | {"PBS_NODEFILE": str(nodefile)}).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("in_allocations")
 @pytest.mark.parametrize(("benchmark", "cluster", "launcher"), MATRIX)
 def test_every_combination_composes_validates_and_plans(benchmark, cluster, launcher):
     words = [f"benchmark={benchmark}", f"cluster={cluster}", f"launcher={launcher}"]
@@ -203,7 +218,7 @@ def test_every_key_of_every_file_is_known(official):
         group, _, option = path.relative_to(CONF).with_suffix("").as_posix().partition("/")
         values = document if option == "" else {group: document}
         for name in ("defaults", "hydra", *SWEEP_KEYS):
-            values.pop(name, None)
+            document.pop(name, None)
         merged = official | values
         unknown = [item for item in check(merged, {}) if "unknown key" in item.text]
         assert unknown == [], path
@@ -248,12 +263,27 @@ def environment(spec):
     return {name: value for name, value in env.items() if name != "MLPS_JOB"}
 
 
+def plan(spec):
+    return make_plan(spec, python="python")
+
+
 def delays(spec):
-    return [launch.delay_before_s for launch in make_plan(spec, python="python").launches]
+    return [launch.delay_before_s for launch in plan(spec).launches]
 
 
 CLOSED = {"division.name": "closed", "division.any_workload": False}
 FAR = {"cluster.hosts": ["node1", "node2"]}
+MANY = {"cluster.hosts": ["node[0001-0900]"]}
+# A launcher that has an argument for every setting.
+NAMES = ("run_as_root", "oversubscribe", "interface", "binding", "pmi")
+SETTING_PARTS = {
+    **{key: [] for key in ("local", "hosts", "hostfile", "forward")},
+    **{name: [f"--{name}={{{name}}}"] for name in NAMES},
+}
+PARTS = {
+    "launcher.parts": SETTING_PARTS,
+    "launcher.argv": [*(f"{{{name}}}" for name in NAMES), "{command}"],
+}
 TWO = [{"name": "a", "set": {}}, {"name": "b", "set": {}}]
 STAGE = {"name": "run", "each": "trial"}
 
@@ -281,22 +311,47 @@ EFFECTS = {
     "benchmark.start_limit_s": ({}, 11, limits),
     "cluster.name": ({}, "other", lambda spec: spec.cluster.name),
     "cluster.hosts": ({}, ["node1", "node2"], argv),
-    "cluster.slots_per_host": None,
+    "cluster.hostfile": None,
+    "cluster.allocation": None,
+    "cluster.slots_per_host": ({"cluster.ranks_per_host": "slots"}, 3, argv),
     "cluster.ranks_per_host": ({}, 5, argv),
     "cluster.ranks": ({}, 6, argv),
     "cluster.python": ({}, "/x/python", argv),
     "launcher.name": ({}, "other", lambda spec: spec.launcher.name),
     "launcher.program": ({}, "other", argv),
+    "launcher.mpi": ({}, "openmpi", lambda spec: spec.launcher.mpi),
     "launcher.ranks": None,
-    "launcher.argv": ({}, ["{command}"], argv),
-    "launcher.hosts_argv": (FAR, ["--on", "{hosts}"], argv),
-    "launcher.host_format": (FAR, "{host}x{ranks}", argv),
-    "launcher.forward_argv": ({"launcher.argv": ["{forward}"]}, ["-x", "{name}"], argv),
+    "launcher.reach": ({}, "none", lambda spec: spec.launcher.reach),
+    "launcher.ssh": (FAR, "/x/ssh", argv),
+    "launcher.run_as_root": (PARTS, True, argv),
+    "launcher.oversubscribe": (PARTS, True, argv),
+    "launcher.interface": (PARTS, "ib0", argv),
+    "launcher.binding": (PARTS, "core", argv),
+    "launcher.pmi": (PARTS, "pmi2", argv),
     "launcher.extra_args": ({}, ["-v"], argv),
     "launcher.forward_env": ({}, ["OTHER"], environment),
+    "launcher.scheduler_env": ({}, ["OTH*"], environment),
+    "launcher.needs_env": ({}, ["X"], lambda spec: spec.launcher.needs_env),
     "launcher.env": ({}, {"A": "b"}, environment),
-    "launcher.died_pattern": ({}, "x", lambda spec: spec.launcher.died_pattern),
-    "launcher.install": ({}, "x", lambda spec: spec.launcher.install),
+    "launcher.argv": ({}, ["{command}"], argv),
+    "launcher.parts": ({}, SETTING_PARTS | {"local": ["--here"]}, argv),
+    "launcher.parts.local": ({}, ["--here"], argv),
+    "launcher.parts.hosts": (FAR, ["--on", "{hosts}"], argv),
+    "launcher.parts.hostfile": (MANY, ["--file", "{hostfile}"], argv),
+    "launcher.parts.forward": ({"launcher.argv": ["{forward}"]}, ["-x", "{name}"], argv),
+    "launcher.parts.run_as_root": (PARTS | {"launcher.run_as_root": True}, ["-r"], argv),
+    "launcher.parts.oversubscribe": (PARTS | {"launcher.oversubscribe": True}, ["-o"], argv),
+    "launcher.parts.interface": (PARTS | {"launcher.interface": "ib0"}, ["-x"], argv),
+    "launcher.parts.binding": (PARTS | {"launcher.binding": "core"}, ["-x"], argv),
+    "launcher.parts.pmi": (PARTS | {"launcher.pmi": "pmi2"}, ["-x"], argv),
+    "launcher.host_format": (FAR, "{host}x{ranks}", argv),
+    "launcher.hostfile_format": (MANY, "{host}x{ranks}", lambda spec: plan(spec).hostfile),
+    "launcher.ipv6": None,
+    "launcher.died_patterns": ({}, ["x"], lambda spec: spec.launcher.died_patterns),
+    "launcher.install": ({}, {"pip": "x"}, lambda spec: spec.launcher.install),
+    "preflight.skip": ({}, ["CAP-01"], lambda spec: spec.preflight),
+    "preflight.ssh_limit_s": ({}, 9, lambda spec: spec.preflight),
+    "preflight.launch_limit_s": ({}, 9, lambda spec: spec.preflight),
     "division.name": ({"stages": ["run"]}, "open", findings),
     "division.may_change": None,
     "division.any_workload": ({}, False, findings),
@@ -316,7 +371,7 @@ SETS = re.compile(r"(benchmark\.(?:stages|options))\..*")
 
 
 def test_every_key_of_a_job_is_in_the_table_of_effects():
-    assert set(EFFECTS) == set(JOB_KEYS) - set(GROUPS)
+    assert set(EFFECTS) == set(JOB_KEYS) - set(GROUPS) - {"preflight"}
 
 
 @pytest.mark.parametrize("key", [key for key, effect in EFFECTS.items() if effect])
@@ -336,7 +391,7 @@ def test_each_key_has_an_effect(make_document, key):
 def test_keys_whose_effect_is_on_another_key():
     words = ["benchmark.ranks_per_host=7", "benchmark.trials=8", "benchmark.cleanup=never"]
     found = compose(["benchmark=kvcache/quick", *words], conf_dirs=(), cwd=Path("/")).values
-    assert found["cluster"]["ranks_per_host"] == 7
+    assert prepare(["benchmark=kvcache/quick", *words]).spec.cluster.ranks == 7
     assert found["trials"] == 8
     assert found["benchmark"]["stages"][-1]["when"] == "never"
     for when in ("success", "never"):

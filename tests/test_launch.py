@@ -5,60 +5,94 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mlps.engine.hosts import Host
 from mlps.engine.jobs import prepare
-from mlps.engine.launch import build_argv, rank_variables
+from mlps.engine.launch import MAX_HOSTS_WORD_BYTES, build_argv, rank_variables
+from mlps.engine.launcher import SETTINGS
 
 COMMAND = ("/opt/python3", "-m", "engine", "{hosts}")
 FORWARDED = [
     "MLPS_JOB", "MLPS_RUN_ID", "PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR",
-    "LD_LIBRARY_PATH", "SSH_AUTH_SOCK",
+    "LD_LIBRARY_PATH", "SSH_AUTH_SOCK", "MPI4PY_LIBMPI",
 ]  # fmt: skip
+FORWARD = [word for name in FORWARDED for word in ("-x", name)]
+NAMES = (
+    "mpich", "openmpi", "openmpi4", "intelmpi", "srun", "srun_pmix", "salloc", "pals", "process",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def launchers():
     """The packaged launchers by name, as a job has them."""
-    jobs = [
-        prepare(["benchmark=kvcache/quick", f"launcher={name}", "cluster.ranks_per_host=1"])
-        for name in ("mpich", "openmpi", "process")
-    ]
+    words = ["benchmark=kvcache/quick", "cluster.ranks_per_host=1"]
+    jobs = [prepare([*words, f"launcher={name}"]) for name in NAMES]
     return {job.spec.launcher.name: job.spec.launcher for job in jobs}
 
 
-def argv(launcher, hosts=("localhost",), ranks_per_host=2):
-    return list(build_argv(launcher, COMMAND, hosts=hosts, ranks_per_host=ranks_per_host))
+def on(names, ranks=2):
+    return [Host(name=name, slots=16, ranks=ranks) for name in names]
+
+
+def argv(launcher, names=("localhost",), ranks=2, program=None):
+    return list(build_argv(launcher, COMMAND, hosts=on(names, ranks), program=program).words)
+
+
+HERE, THERE = ["localhost"], ["node1", "node2"]
+SRUN = "srun --nodes=2 --ntasks=4 --ntasks-per-node=2 --nodelist=node1,node2 --distribution=block"
+SRUN_REST = (
+    "--cpu-bind=none --overcommit --overlap --kill-on-bad-exit=1 --input=0 --export=ALL --chdir=/"
+)
 
 
 @pytest.mark.parametrize(
     ("name", "hosts", "expected"),
     [
-        pytest.param("mpich", ["localhost"], ["mpiexec", "-n", "2"], id="mpich here"),
-        pytest.param(
-            "mpich",
-            ["node1", "node2"],
-            ["mpiexec", "-launcher", "ssh", "-hosts", "node1:2,node2:2", "-n", "4"],
-            id="mpich on hosts",
-        ),
-        pytest.param(
+        ("mpich", HERE, "mpiexec -n 2"),
+        ("mpich", THERE, "mpiexec -launcher ssh -launcher-exec ssh -hosts node1:2,node2:2 -n 4"),
+        (
             "openmpi",
-            ["localhost"],
-            ["mpirun", "-n", "2", *[w for n in FORWARDED for w in ("-x", n)], "--oversubscribe"],
-            id="openmpi here",
+            HERE,
+            "prterun --personality ompi --host localhost:2 -n 2 --bind-to none FORWARD",
         ),
-        pytest.param(
+        (
             "openmpi",
-            ["node1", "node2"],
-            ["mpirun", "--host", "node1:2,node2:2", "-n", "4"]
-            + [w for n in FORWARDED for w in ("-x", n)]
-            + ["--oversubscribe"],
-            id="openmpi on hosts",
+            THERE,
+            "prterun --personality ompi --host node1:2,node2:2 --mca plm_ssh_agent ssh -n 4 "
+            "--bind-to none FORWARD",
         ),
-        pytest.param("process", ["localhost"], [], id="process"),
+        (
+            "openmpi4",
+            THERE,
+            "orterun --host node1:2,node2:2 --mca plm_rsh_agent ssh -n 4 --bind-to none FORWARD",
+        ),
+        (
+            "intelmpi",
+            THERE,
+            "mpiexec.hydra -bootstrap ssh -bootstrap-exec ssh -hosts node1,node2 -ppn 2 -n 4 "
+            "-genv I_MPI_PIN off",
+        ),
+        ("srun", THERE, f"{SRUN} --mpi=pmi2 {SRUN_REST}"),
+        ("srun_pmix", THERE, f"{SRUN} --mpi=pmix {SRUN_REST}"),
+        (
+            "salloc",
+            THERE,
+            "prterun --personality ompi --host node1:2,node2:2 -n 4 --bind-to none FORWARD",
+        ),
+        ("pals", THERE, "mpiexec --hosts node1,node2 -n 4 --ppn 2 --cpu-bind none"),
+        ("process", HERE, ""),
     ],
 )
 def test_packaged_launchers(launchers, name, hosts, expected):
-    assert argv(launchers[name], hosts) == [*expected, *COMMAND]
+    words = expected.replace("FORWARD", " ".join(FORWARD)).split()
+    assert argv(launchers[name], hosts) == [*words, *COMMAND]
+
+
+def test_the_program_stands_where_it_was_found(launchers):
+    assert argv(launchers["mpich"], program="/opt/mpi/bin/mpiexec")[0] == "/opt/mpi/bin/mpiexec"
+    assert argv(launchers["process"], program="/opt/mpi/bin/mpiexec")[0] == COMMAND[0]
 
 
 def test_the_command_is_never_filled_in(launchers):
@@ -69,14 +103,41 @@ def test_places_are_filled_everywhere_else(launchers):
     launcher = replace(
         launchers["mpich"],
         program="start",
-        argv=("--ranks={ranks}", "{hosts_argv}", "{extra_args}", "{command}", "--end"),
-        hosts_argv=("--on={hosts}", "--total={ranks}"),
+        argv=("--ranks={ranks}", "{hosts}", "{binding}", "{extra_args}", "{command}", "--end"),
+        parts=dict(launchers["mpich"].parts)
+        | {"hosts": ("--on={hosts}", "--total={ranks}", "--by={ssh}"), "binding": ("-b{binding}",)},
         host_format="{host}*{ranks}",
-        extra_args=("--of={ranks}", "{command}"),
+        settings={"binding": "core"},
+        ssh="/x/ssh",
+        extra_args=("--of={ranks}/{host_count}/{ranks_per_host}", "{command}"),
     )
     assert argv(launcher, ["a", "b"], 3) == [
-        "start", "--ranks=6", "--on=a*3,b*3", "--total=6", "--of=6", "{command}", *COMMAND, "--end",
+        "start", "--ranks=6", "--on=a*3,b*3", "--total=6", "--by=/x/ssh", "-bcore", "--of=6/2/3",
+        "{command}", *COMMAND, "--end",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_setting_stands_for_its_arguments_only_when_it_is_set(launchers, setting):
+    launcher = replace(
+        launchers["mpich"],
+        argv=(f"{{{setting}}}", "{command}"),
+        parts=dict(launchers["mpich"].parts) | {setting: ("--it", f"{{{setting}}}")},
+        settings={},
+    )
+    assert argv(launcher) == ["mpiexec", *COMMAND]
+    launcher = replace(launcher, settings={setting: "so"})
+    assert argv(launcher) == ["mpiexec", "--it", "so", *COMMAND]
+
+
+@given(count=st.integers(1, 1024), name=st.sampled_from(NAMES[:-1]))
+def test_an_argv_stays_short_and_the_hosts_are_all_named(launchers, count, name):
+    hosts = on([f"a-long-name-of-a-host-{number:04d}.example.org" for number in range(count)])
+    built = build_argv(launchers[name], COMMAND, hosts=hosts)
+    assert len(" ".join(built.words)) < MAX_HOSTS_WORD_BYTES + 1000
+    text = built.hostfile or " ".join(built.words)
+    assert all(host.name in text for host in hosts)
+    assert (built.hostfile is not None) == any("/dev/fd/199" in word for word in built.words)
 
 
 def test_variables_are_named_once_the_jobs_own_first(launchers):
@@ -90,7 +151,7 @@ def test_every_variable_is_forwarded_where_the_launcher_wants_it(launchers):
     launcher = replace(
         launchers["mpich"],
         argv=("{forward}",),
-        forward_argv=("-x", "{name}=${name}"),
+        parts=dict(launchers["mpich"].parts) | {"forward": ("-x", "{name}=${name}")},
         forward_env=("A",),
         env={"B": "2"},
     )

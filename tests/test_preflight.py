@@ -12,7 +12,7 @@ import pytest
 
 from mlps.engine import preflight
 from mlps.engine.plan import make_plan
-from mlps.engine.preflight import Needs, check_machine, find_program, rank_environment
+from mlps.engine.preflight import Needs, check_machine
 
 GIB = 2**30
 NEEDS = {"disk_bytes": 3 * GIB, "memory_bytes_per_rank": GIB, "disk_arithmetic": "3 users x 1 GiB"}
@@ -292,47 +292,6 @@ def test_all_findings_come_together(check, answers, tmp_path):
     answers[1][0] = b""
     machine = check({"launcher.program": "nosuch", "data_dir": str(tmp_path / "nowhere")})
     assert [rule for rule, _ in rules(machine)] == ["ENV-01", "ENV-02", "DIR-01"]
-
-
-# ---------------------------------------------------------------- the environment of ranks
-
-
-def test_ranks_get_what_is_forwarded_and_nothing_else(make_spec):
-    spec = make_spec({"launcher.forward_env": ["HOME", "LANG"], "launcher.env": {"X": "1"}})
-    env = rank_environment(
-        spec, "run-7", {"HOME": "/h", "SECRET": "s", "PATH": "/bin", "X": "outer"}
-    )
-    own = str(Path(sys.executable).parent)
-    assert env == {
-        "HOME": "/h",
-        "PATH": f"{own}:{os.defpath}",
-        "X": "1",
-        "MLPS_JOB": spec.env_value,
-        "MLPS_RUN_ID": "run-7",
-    }
-
-
-def test_programs_beside_python_come_first(make_spec):
-    env = rank_environment(make_spec(), "r", {"PATH": "/a:/b"})
-    assert env["PATH"].split(":")[1:] == ["/a", "/b"]
-
-
-def test_a_launchers_own_variables_cannot_replace_the_job(make_spec):
-    spec = make_spec({"launcher.env": {"MLPS_JOB": "x", "MLPS_RUN_ID": "y"}})
-    env = rank_environment(spec, "r", {})
-    assert (env["MLPS_JOB"], env["MLPS_RUN_ID"]) == (spec.env_value, "r")
-
-
-def test_the_program_is_found_on_the_path_of_the_ranks(make_spec, tmp_path):
-    program = tmp_path / "mympi"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    spec = make_spec({"launcher.program": "mympi"})
-    plan = make_plan(spec, python=sys.executable)
-    assert find_program(spec, plan, {"PATH": str(tmp_path)}) == program
-    assert find_program(spec, plan, {"PATH": "/nowhere"}) is None
-    spec = make_spec({"launcher.program": None})
-    assert find_program(spec, plan, {"PATH": "/nowhere"}) == Path(sys.executable)
 
 
 @pytest.mark.parametrize("ranks", [1, 3])

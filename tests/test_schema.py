@@ -52,8 +52,8 @@ def test_the_official_job_has_no_problems(make_document):
         ),
         pytest.param(
             {"cluster.xyzzy": 4},
-            "cluster.xyzzy: unknown key; there are: hosts, name, python, ranks, ranks_per_host, "
-            "slots_per_host",
+            "cluster.xyzzy: unknown key; there are: allocation, hostfile, hosts, name, python, "
+            "ranks, ranks_per_host, slots_per_host",
             id="unknown key without",
         ),
         pytest.param(
@@ -70,13 +70,6 @@ def test_the_official_job_has_no_problems(make_document):
             "stages: expected a list or null that is not empty and without repetition, got []\n"
             '     hint: for example stages=["prepare"]',
             id="empty list",
-        ),
-        pytest.param(
-            {"cluster.hosts": ["-oProxyCommand=x"]},
-            "cluster.hosts.0: expected a string of the form "
-            r"^[A-Za-z0-9]([A-Za-z0-9._-]*(\[[0-9,-]+\])?)*$"
-            ', got "-oProxyCommand=x"',
-            id="a host that is a flag",
         ),
         pytest.param(
             {"benchmark.family": "nosuch"},

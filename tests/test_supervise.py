@@ -14,6 +14,7 @@ import pytest
 
 from mlps.engine import processes, protocol
 from mlps.engine import supervise as module
+from mlps.engine.hosts import Host
 from mlps.engine.plan import Launch
 from mlps.engine.signals import StopRequests
 from mlps.engine.supervise import Site, supervise
@@ -59,7 +60,7 @@ def site(tmp_path, make_result):
         stdout_log=tmp_path / "stdout.log",
         stderr_log=tmp_path / "stderr.log",
         job_sha256=SHA,
-        died_pattern=r"PID (?P<pid>\d+) RUNNING AT (?P<host>\S+)",
+        died_patterns=(r"PID (?P<pid>\d+) RUNNING AT (?P<host>\S+)",),
     )
 
 
@@ -74,7 +75,8 @@ def launch():
         when="success",
         undone_by=None,
         argv=(),
-        ranks=2,
+        hosts=(Host(name="node1", slots=2, ranks=2),),
+        hostfile=None,
         time_limit_s=20,
         start_limit_s=20,
         silence_limit_s=20,
@@ -305,7 +307,9 @@ sys.exit(9)
 
 
 def test_a_dead_rank_by_its_number(run, site):
-    site = replace(site, died_pattern=r"rank (?P<rank>\d+) with PID (?P<pid>\d+) on (?P<host>\S+)")
+    site = replace(
+        site, died_patterns=(r"rank (?P<rank>\d+) with PID (?P<pid>\d+) on (?P<host>\S+)",)
+    )
     outcome = run("ranks(); sys.exit('rank 1 with PID 5 on elsewhere')", site=site)
     assert outcome.message.startswith("rank 1 on node1 (pid ")
 
@@ -316,7 +320,7 @@ def test_a_dead_rank_that_never_reported(run):
 
 
 def test_without_a_pattern_no_rank_is_named(run, site):
-    outcome = run("sys.exit('PID 77 RUNNING AT node9')", site=replace(site, died_pattern=None))
+    outcome = run("sys.exit('PID 77 RUNNING AT node9')", site=replace(site, died_patterns=()))
     assert outcome.reason == "no_result"
 
 
