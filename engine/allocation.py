@@ -93,7 +93,8 @@ def _words(error: Exception) -> str:
 def allocated_hosts(scheduler: str, environ: Mapping[str, str]) -> list[str]:
     """Host patterns of the allocation in which this process runs.
 
-    Slurm: SLURM_JOB_NODELIST, with the tasks of each node as its slots; PBS and PALS: the file PBS_NODEFILE.
+    Slurm: SLURM_JOB_NODELIST, with the tasks of each node as its slots; PBS and PALS: the file
+    PBS_NODEFILE.
     Raises LookupError outside of one, ValueError and OSError where it cannot be read.
     """
     if scheduler == "slurm":
