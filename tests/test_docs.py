@@ -277,7 +277,7 @@ def _typed_flaw(head: str, typed: str, becomes: str) -> str | None:
     if becomes.startswith("refused"):
         return "is not refused"
     if head == "the hosts":
-        hosts = ["this machine" if host == "localhost" else host for host in job.spec.cluster.hosts]
+        hosts = ["this machine" if host == "localhost" else host for host in job.spec.cluster.names]
         return None if _named_hosts(becomes) == hosts else f"gives {hosts}"
     value = flatten(job.spec.document)[word.partition("=")[0]]
     return None if json.loads(spans(becomes)[0]) == value else f"gives {value!r}"
@@ -292,7 +292,8 @@ def _named_hosts(text: str) -> list[str]:
             hosts.append(first)
             continue
         digits = len(re.search(r"\d+$", first)[0])
-        hosts += expand_hosts([f"{first[:-digits]}[{first[-digits:]}-{last[-digits:]}]"])
+        found = expand_hosts([f"{first[:-digits]}[{first[-digits:]}-{last[-digits:]}]"])
+        hosts += [host.name for host in found]
     return hosts
 
 
