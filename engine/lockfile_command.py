@@ -142,11 +142,13 @@ def _generate(options: argparse.Namespace, environ: Mapping[str, str], notes: Te
         extras = own_extras(options.extra, every=options.all)
         stdin = own_requirements(requires(OWN_NAME) or [], extras).encode()
     pins = _run_uv(uv_argv(_find_uv(environ), options, pyproject), environ, stdin)
+    count = len({entry.name for entry in parse_lockfile(pins)})
+    if count == 0:
+        raise ConfigError(f"{options.pyproject or OWN_NAME} has no package to pin")
     try:
         write_whole(output, (_header(options) + pins).encode())
     except ArchiveError as error:
         raise ConfigError(error.message, hint="-o PATH") from error
-    count = len({entry.name for entry in parse_lockfile(pins)})
     notes.write(f"{output}: {count} packages\n")
     return 0
 
@@ -248,13 +250,18 @@ def _find_uv(environ: Mapping[str, str]) -> str:
 
 def _run_uv(argv: Sequence[str], environ: Mapping[str, str], stdin: bytes) -> str:
     """The pins that uv finds. Raises ConfigError with uv's own words."""
-    with tempfile.TemporaryDirectory(prefix="mlps-lockfile-") as directory:
-        # uv keeps the versions that its output names already, where the requirements allow it:
-        # so a lock file pins what runs here, and not what was published since.
-        output = Path(directory) / "requirements.txt"
-        output.write_text("".join(f"{name}=={it}\n" for name, it in installed_versions().items()))
-        _call_uv([*argv, "--output-file", str(output)], environ, stdin)
-        return output.read_text()
+    # uv keeps the versions that its output names already, where the requirements allow it: so a
+    # lock file pins what runs here, and not what was published since.
+    preferred = "".join(f"{name}=={number}\n" for name, number in installed_versions().items())
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlps-lockfile-") as directory:
+            output = Path(directory) / "requirements.txt"
+            output.write_text(preferred)
+            _call_uv([*argv, "--output-file", str(output)], environ, stdin)
+            return output.read_text()
+    except OSError as error:
+        text = f"no temporary file can be written: {error.strerror or error}"
+        raise PreflightError(text, hint="TMPDIR=DIRECTORY") from error
 
 
 def _call_uv(argv: Sequence[str], environ: Mapping[str, str], stdin: bytes) -> None:

@@ -166,6 +166,21 @@ def test_a_failure_of_uv_leaves_everything_as_it_was(call, uv):
     assert refusal(call, "generate")[1].endswith("nothing was written:\n  (it said nothing)")
 
 
+def test_nothing_to_pin_and_no_place_to_pin_it(call, uv, monkeypatch):
+    (uv / "answer").write_text("")
+    assert refusal(call, "generate") == (2, "mlps has no package to pin")
+
+    def refuse(prefix):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lockfile_command.tempfile, "TemporaryDirectory", refuse)
+    assert refusal(call, "generate") == (
+        3,
+        "no temporary file can be written: No space left on device\n  hint: TMPDIR=DIRECTORY",
+    )
+    assert not list(Path().iterdir())
+
+
 @pytest.mark.parametrize("said", ["error sending request for url (x)", "dns error: no such name"])
 def test_without_a_network_the_hint_says_what_is_needed(call, uv, said):
     (uv / "failure").write_text(said)
