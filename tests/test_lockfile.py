@@ -264,6 +264,11 @@ def test_of_two_pins_the_one_that_holds_here_counts(lock):
     assert (result.status, result.locked, result.line) == ("mismatched", "1", 1)
 
 
+def test_one_pin_for_two_markers_that_hold_here_counts_once(lock):
+    locked = lock("x==1 ; python_version >= '3'\nx==1 ; python_version >= '2'")
+    assert compare(locked, {"x": "1"}).as_document()["total"] == 1
+
+
 def test_names_are_compared_in_any_spelling(lock):
     locked = lock("Foo_Bar==1\nruamel.yaml==2")
     assert statuses(compare(locked, {"foo.bar": "1", "RUAMEL-YAML": "2"})) == {
