@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .allocation import find_hosts
 from .compose import Composition, compose
-from .errors import ConfigError, Problem
+from .errors import ConfigError, problem_at
 from .lockfile import read_lockfile
 from .options import user_conf_dirs
 from .plan import Plan, make_plan
@@ -66,8 +66,7 @@ def _check_lockfile(spec: JobSpec, where: Mapping[str, str]) -> None:
     try:
         read_lockfile(spec.lockfile)
     except ConfigError as error:
-        place = where.get("lockfile", "")
-        problem = Problem(key="lockfile", text=error.message, where=place, hint=error.hint)
+        problem = problem_at("lockfile", error.message, where, hint=error.hint)
         raise ConfigError.of([problem]) from error
 
 
