@@ -56,7 +56,9 @@ def plan_here(spec: JobSpec) -> Plan:
     launcher = spec.launcher
     env = rank_environment(spec, "plan", os.environ)
     found = None if launcher.program is None else find_program(launcher.program, env)
-    return make_plan(spec, python=sys.executable, program=None if found is None else str(found))
+    return make_plan(
+        spec, python=sys.executable, program=None if found is None else str(found), shell=env
+    )
 
 
 def _check_lockfile(spec: JobSpec, where: Mapping[str, str]) -> None:
