@@ -22,13 +22,14 @@ from .report import csv_report, headline, read_published, write_report
 from .rules import Finding, errors, judge_job
 from .run import Report, Request, fresh_request, run_job
 from .signals import catch_stop_requests
-from .sweep import run_sweep, write_sweep
+from .sweep import refuse_single_job, run_sweep, write_sweep
 from .tables import write_table
 from .verify import Verification, verify_archive
 
 
 def run(overrides: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
     """`mlps [overrides]`: one job."""
+    refuse_single_job(overrides)
     job = prepare(overrides, config_dirs)
     return _run(fresh_request(job.composition, job.spec, job.plan), job.composition.notes, as_json)
 

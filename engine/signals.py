@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -29,10 +29,12 @@ class StopRequests:
 
 
 @contextmanager
-def catch_stop_requests() -> Iterator[StopRequests]:
+def catch_stop_requests(
+    numbers: Sequence[signal.Signals] = STOP_SIGNALS,
+) -> Iterator[StopRequests]:
     """Count the signals that ask for an end while the block runs, instead of dying of them."""
     requests = StopRequests()
-    before = {number: signal.signal(number, requests) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, requests) for number in numbers}
     try:
         yield requests
     finally:

@@ -6,13 +6,15 @@ jobs in other processes or on other machines loses none.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,20 +23,31 @@ from typing import TextIO
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Glob
+from hydra.core.override_parser.types import Glob, Override
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from . import archive as files
+from . import processes
 from .canonical import Document, pretty_json
 from .compose import parse_overrides, register_user_dirs, sweep_form
-from .errors import ArchiveError, ConfigError, MlpsError
+from .errors import ArchiveError, ConfigError, MlpsError, PreflightError
 from .jobs import conf_dirs, prepare
 from .progress import Display, open_display
 from .report import headline
 from .run import fresh_request, run_job
 from .signals import StopRequests, catch_stop_requests
+from .submission import (
+    SUBMITIT_LAUNCHERS,
+    Job,
+    check_launcher,
+    launcher_defaults,
+    log_of,
+    runs_here,
+    submission,
+)
 from .tables import write_table
 
 SWEEP_SCHEMA = 1
@@ -64,14 +77,23 @@ def run_sweep(
     Raises ConfigError, and leaves nothing behind, where no job could be started.
     """
     parsed = parse_overrides(overrides, multirun=True)
+    launcher = _launcher(parsed)
+    check_launcher(launcher)
     directory = _make_directory(parsed_results_dir(overrides))
     swept = tuple(item.key_or_group for item in parsed if item.is_sweep_override())
     planned = planned_jobs(overrides)
-    register_user_dirs(conf_dirs(config_dirs))
+    user_dirs = conf_dirs(config_dirs)
+    register_user_dirs(user_dirs)
+    defaults = launcher_defaults(launcher, [item.key_or_group for item in parsed])
+    words = ["-m", f"hydra.sweep.dir={directory}", *sweep_form(overrides), *defaults]
     with catch_stop_requests() as stops:
-        task = _Task(directory, tuple(config_dirs), swept, planned, stops)
+        task = _Task(directory, user_dirs, swept, planned, stops)
+        watch = _Watch(directory, swept, planned, stops, err)
+        submitted = launcher in SUBMITIT_LAUNCHERS
+        job_return = JobReturn(status=JobStatus.COMPLETED)
         try:
-            run_hydra(["-m", f"hydra.sweep.dir={directory}", *sweep_form(overrides)], task)
+            with submission(watch, stops, job_return) if submitted else nullcontext():
+                run_hydra(words, task)
         finally:
             if not any(directory.glob("job-*.json")):
                 _remove(directory)
@@ -103,6 +125,23 @@ def write_sweep(out: TextIO, document: Document) -> None:
         for job in document["jobs"]
     ]
     write_table(out, ("job", "overrides", "status", "verdict", "result"), rows, right=(0,))
+
+
+def refuse_single_job(overrides: Sequence[str]) -> None:
+    """Raise ConfigError where a job that is no sweep asks for a launcher of submitit."""
+    launcher = _launcher(parse_overrides(overrides, multirun=True))
+    if launcher in SUBMITIT_LAUNCHERS:
+        raise ConfigError(
+            f"hydra/launcher={launcher} submits the jobs of a sweep, and this is a single job",
+            hint="mlps -m submits it as a sweep of one; salloc -N2 mlps ... cluster=slurm "
+            "launcher=srun runs it in an allocation",
+        )
+
+
+def _launcher(parsed: Sequence[Override]) -> str:
+    """The launcher of Hydra's that was chosen on the command line; empty for its own basic one."""
+    chosen = [item.value() for item in parsed if item.key_or_group == "hydra/launcher"]
+    return str(chosen[0]) if chosen else ""
 
 
 def _varied(overrides: Sequence[str], swept: Sequence[str]) -> str:
@@ -168,9 +207,17 @@ def _full_errors() -> Iterator[None]:
 
 # ---------------------------------------------------------------- one job
 
+# In a process of submitit's: Slurm and submitit ask with SIGTERM, and with SIGUSR2 some time before
+# the job's time limit. Ctrl-C is for the mlps that submitted it, which passes it on.
+_SUBMITTED_STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+
 
 class _Task:
-    """What Hydra calls for each job. It composes anew, by the one way that every job takes."""
+    """What Hydra calls for each job. It composes anew, by the one way that every job takes.
+
+    A launcher may pickle it and call it in another process on another host: it holds all that a job
+    needs of the process that the sweep was started in.
+    """
 
     def __init__(
         self,
@@ -184,31 +231,46 @@ class _Task:
         self._config_dirs = config_dirs
         self._swept = swept
         self._planned = planned
-        self._stops = stops
+        self._cwd = Path.cwd()
+        self._stops: StopRequests | None = stops
+
+    def __getstate__(self) -> dict[str, object]:
+        # Signals of this process say nothing in another one.
+        return {**self.__dict__, "_stops": None}
 
     def __call__(self, _cfg: DictConfig) -> None:
+        if self._stops is not None:
+            self._run_one(self._stops)
+        elif runs_here(os.environ):
+            processes.adopt_orphans()
+            with catch_stop_requests(_SUBMITTED_STOPS) as stops:
+                self._run_one(stops)
+
+    def _run_one(self, stops: StopRequests) -> None:
         config = HydraConfig.get()
         number = int(config.job.num) + 1
         overrides = tuple(str(item).removeprefix("++") for item in config.overrides.task)
         with open_display(sys.stderr) as display:
             display.say(f"job {number}/{self._planned or '?'}: {_varied(overrides, self._swept)}")
-            outcome = self._run(number, overrides, display)
+            outcome = self._run(number, overrides, display, stops)
             if outcome.message:
                 display.say(f"job {number} {outcome.status}: {outcome.message}")
-        path = _job_file(self._directory, number)
-        files.write_whole(path, pretty_json(asdict(outcome)))
+        _write_outcome(self._directory, outcome)
 
-    def _run(self, number: int, overrides: tuple[str, ...], display: Display) -> JobOutcome:
+    def _run(
+        self, number: int, overrides: tuple[str, ...], display: Display, stops: StopRequests
+    ) -> JobOutcome:
         earlier = [outcome.exit_code for outcome in _read_outcomes(self._directory)]
         try:
+            _enter(self._cwd)
             job = prepare(overrides, self._config_dirs)
-            if self._stops.asked:
-                return _skipped(number, overrides, f"stopped by {self._stops.first}", 130)
+            if stops.asked:
+                return _skipped(number, overrides, f"stopped by {stops.first}", 130)
             if job.fail_fast and any(earlier):
                 return _skipped(number, overrides, "an earlier job failed (fail_fast=true)", 0)
             links = {"sweep": self._directory.name, "job": number}
             request = fresh_request(job.composition, job.spec, job.plan, **links)
-            report = run_job(request, display, self._stops)
+            report = run_job(request, display, stops)
         except MlpsError as error:
             return JobOutcome(
                 number=number,
@@ -234,10 +296,93 @@ class _Task:
         )
 
 
+def _enter(directory: Path) -> None:
+    """Go where the sweep was started: relative paths are meant from there, on every host."""
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise PreflightError(
+            f"{directory}, where the sweep was started, cannot be entered on "
+            f"{os.uname().nodename}: {error.strerror}",
+            hint="start mlps in a directory that the compute nodes share",
+        ) from error
+
+
 def _skipped(number: int, overrides: tuple[str, ...], why: str, code: int) -> JobOutcome:
     return JobOutcome(
         number=number, overrides=overrides, status="skipped", exit_code=code, message=why
     )
+
+
+# ---------------------------------------------------------------- jobs that were submitted
+
+
+class _Watch:
+    """Tells the user how submitted jobs get on, and gives an outcome to those that left none."""
+
+    def __init__(
+        self,
+        directory: Path,
+        swept: tuple[str, ...],
+        planned: int | None,
+        stops: StopRequests,
+        err: TextIO,
+    ) -> None:
+        self._directory = directory
+        self._swept = swept
+        self._planned = planned
+        self._stops = stops
+        self._err = err
+
+    def submitted(self, job: Job, title: str) -> None:
+        self._say(job.number, f": {_varied(job.overrides, self._swept)}: {title} {job.id}")
+
+    def changed(self, job: Job) -> None:
+        self._say(job.number, f" {job.state}")
+
+    def has_outcome(self, number: int) -> bool:
+        # A new time on the directory makes a client of NFS look at it anew.
+        with contextlib.suppress(OSError):
+            os.utime(self._directory)
+        return _job_file(self._directory, number).is_file()
+
+    def finished(self, job: Job) -> None:
+        outcome = _read_outcome(_job_file(self._directory, job.number))
+        text = outcome.message or outcome.headline
+        self._say(job.number, f" {outcome.status}" + (f": {text}" if text else ""))
+
+    def lost(self, job: Job, title: str) -> None:
+        if self._stops.asked and not job.began:
+            why = f"stopped by {self._stops.first} before it started"
+            self._give(_skipped(job.number, job.overrides, why, 130))
+            return
+        log = log_of(job)
+        text = f"{title} {job.id} {job.state} and left no outcome in {self._directory}; "
+        if log.is_file():
+            text += f"its messages are in {log}"
+        else:
+            text += "its log has not come either: do the compute nodes share results_dir?"
+        self._give(
+            JobOutcome(
+                number=job.number,
+                overrides=job.overrides,
+                status="lost",
+                exit_code=4,
+                message=text,
+            )
+        )
+
+    def never_submitted(self, number: int, overrides: tuple[str, ...]) -> None:
+        why = f"stopped by {self._stops.first} before it was submitted"
+        self._give(_skipped(number, overrides, why, 130))
+
+    def _give(self, outcome: JobOutcome) -> None:
+        _write_outcome(self._directory, outcome)
+        self._say(outcome.number, f" {outcome.status}: {outcome.message}")
+
+    def _say(self, number: int, text: str) -> None:
+        self._err.write(f"job {number}/{self._planned or '?'}{text}\n")
+        self._err.flush()
 
 
 # ---------------------------------------------------------------- the sweep's directory
@@ -274,12 +419,18 @@ def _job_file(directory: Path, number: int) -> Path:
     return directory / f"job-{number:04d}.json"
 
 
+def _write_outcome(directory: Path, outcome: JobOutcome) -> None:
+    path = _job_file(directory, outcome.number)
+    files.write_whole(path, pretty_json(asdict(outcome)))
+
+
+def _read_outcome(path: Path) -> JobOutcome:
+    document = files.read_document(path)
+    return JobOutcome(**{**document, "overrides": tuple(document["overrides"])})
+
+
 def _read_outcomes(directory: Path) -> list[JobOutcome]:
-    documents = [files.read_document(path) for path in sorted(directory.glob("job-*.json"))]
-    return [
-        JobOutcome(**{**document, "overrides": tuple(document["overrides"])})
-        for document in documents
-    ]
+    return [_read_outcome(path) for path in sorted(directory.glob("job-*.json"))]
 
 
 def _collect(directory: Path, planned: int | None) -> list[JobOutcome]:
