@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from typing import Any, Protocol
 
 from . import processes
 from .errors import ConfigError, PreflightError
-from .signals import StopRequests
+from .signals import StopRequests, catch_stop_requests
 
 SUBMITIT_LAUNCHERS = ("submitit_slurm", "submitit_local")
 
@@ -39,6 +40,8 @@ LINGER_S = 10.0
 # From a graceful request to stop to the scheduler's own way of ending a job.
 STOP_GRACE_S = 60.0
 COMMAND_LIMIT_S = 30.0
+
+TIME_LIMIT = "the time limit of its submitted job"
 
 _WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 # Why a job waits that will run in its turn.
@@ -173,6 +176,46 @@ def runs_here(environ: Mapping[str, str]) -> bool:
     return rank == "0"
 
 
+@contextmanager
+def submitted_stops(limit_s: float | None) -> Iterator[StopRequests]:
+    """Requests to stop in the process of a submitted job.
+
+    Slurm and submitit ask with SIGTERM. SIGUSR2 asks once, however often it comes. After `limit_s`
+    the job stops itself.
+    """
+    with catch_stop_requests((signal.SIGTERM, signal.SIGHUP)) as stops:
+
+        def once(why: str) -> None:
+            if not stops.asked:
+                stops.first = why
+                stops.count = 1
+
+        # submitit's own process asks so at a limit; with Slurm it is the mlps that submitted.
+        local = os.environ.get("SUBMITIT_EXECUTOR") == "local"
+        who = TIME_LIMIT if local else "the mlps that submitted it"
+        before = signal.signal(signal.SIGUSR2, lambda _number, _frame: once(who))
+        timer = threading.Timer(limit_s or 0.0, once, [TIME_LIMIT])
+        timer.daemon = True
+        if limit_s is not None:
+            timer.start()
+        try:
+            yield stops
+        finally:
+            timer.cancel()
+            signal.signal(signal.SIGUSR2, before)
+
+
+def time_limit_s(launcher: Mapping[str, Any]) -> float | None:
+    """Seconds after which a job of this launcher must stop to be sealed within its time limit.
+
+    `launcher` is the job's `hydra.launcher`. None where another one sees to that.
+    """
+    if "signal_delay_s" not in launcher or "timeout_min" not in launcher:
+        return None
+    whole_s = 60.0 * float(launcher["timeout_min"])
+    return max(whole_s / 2, whole_s - float(launcher["signal_delay_s"]))
+
+
 # ---------------------------------------------------------------- submission
 
 
@@ -189,6 +232,15 @@ def submission(sweep: Sweep, stops: StopRequests, job_return: object) -> Iterato
         return
 
     class Executor(submitit.AutoExecutor):
+        def update_parameters(self, **values: Any) -> None:  # noqa: ANN401 - submitit's own
+            if self.cluster == "slurm":
+                extra = dict(values.get("slurm_additional_parameters") or {})
+                # submitit wants Slurm to send SIGUSR2 before the time limit, to all steps: ranks
+                # would die of it. The task sees to its limit itself; SIGURG does nothing.
+                extra.setdefault("signal", "B:URG@1")
+                values["slurm_additional_parameters"] = extra
+            super().update_parameters(**values)
+
         def map_array(self, fn: Any, *iterable: Any) -> list[Any]:  # noqa: ANN401 - submitit's own
             tasks = [
                 (index + 1, tuple(words)) for words, _, index, *_ in zip(*iterable, strict=True)
@@ -378,8 +430,9 @@ class _Slurm:
         return parse_squeue(text.decode(errors="replace"))
 
     def stop(self, job_id: str, handle: object, *, waiting: bool, hard: bool) -> None:
-        # Step 0 is the task alone: the ranks, in a step of theirs, hear of it from mlps.
-        gracefully = [] if waiting or hard else ["--signal=TERM"]
+        # Step 0 is the task alone: the ranks, in a step of theirs, hear of it from mlps. SIGTERM
+        # would make Slurm itself end the step.
+        gracefully = [] if waiting or hard else ["--signal=USR2"]
         target = job_id if waiting or hard else f"{job_id}.0"
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             processes.output(

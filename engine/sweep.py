@@ -10,7 +10,6 @@ import contextlib
 import math
 import os
 import shutil
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -47,6 +46,8 @@ from .submission import (
     log_of,
     runs_here,
     submission,
+    submitted_stops,
+    time_limit_s,
 )
 from .tables import write_table
 
@@ -207,10 +208,6 @@ def _full_errors() -> Iterator[None]:
 
 # ---------------------------------------------------------------- one job
 
-# In a process of submitit's: Slurm and submitit ask with SIGTERM, and with SIGUSR2 some time before
-# the job's time limit. Ctrl-C is for the mlps that submitted it, which passes it on.
-_SUBMITTED_STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
-
 
 class _Task:
     """What Hydra calls for each job. It composes anew, by the one way that every job takes.
@@ -243,7 +240,7 @@ class _Task:
             self._run_one(self._stops)
         elif runs_here(os.environ):
             processes.adopt_orphans()
-            with catch_stop_requests(_SUBMITTED_STOPS) as stops:
+            with submitted_stops(time_limit_s(HydraConfig.get().launcher)) as stops:
                 self._run_one(stops)
 
     def _run_one(self, stops: StopRequests) -> None:
