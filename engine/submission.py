@@ -66,6 +66,11 @@ class JobState:
         return self.word not in (*_WAITING, *_RUNNING)
 
     @property
+    def ran(self) -> bool:
+        """Whether it has been on a host, for what is known."""
+        return not self.waiting and (self.word != "CANCELLED" or bool(self.nodes))
+
+    @property
     def ordinary(self) -> bool:
         """Whether it waits its turn, which needs no words."""
         return self.waiting and self.reason in _ORDINARY
@@ -287,7 +292,7 @@ def _submit(map_array: Any, arguments: tuple[Any, ...], cluster: str) -> list[An
     try:
         with contextlib.redirect_stderr(said):  # submitit prints what the error says as well
             return list(map_array(*arguments))
-    except Exception as error:
+    except Exception as error:  # submitit's own share no root
         if type(error).__module__.startswith("submitit"):
             raise PreflightError(f"the jobs could not be submitted: {error}") from error
         raise
@@ -350,12 +355,13 @@ def _ask(jobs: Sequence[Job], scheduler: Scheduler, sweep: Sweep) -> None:
     if states is None:
         return  # it did not answer; the next time it may
     for job in jobs:
+        if job.ended_at is not None:
+            continue  # what it ended as is known; the scheduler may have forgotten it since
         state = states.get(job.id, GONE)
         if state.ended:
-            job.ended_at = job.ended_at or time.monotonic()
+            job.ended_at = time.monotonic()
         before, job.state = job.state, state
-        if not (state.waiting or state.ended):
-            job.began = True
+        job.began = job.began or state.ran
         passing = state.ended or state.ordinary or state.word == "COMPLETING"
         if not passing and (before is None or str(before) != str(state)):
             sweep.changed(job)
