@@ -44,6 +44,13 @@ COMPLETE = {"status": "complete", "reason": None, "message": None, "elapsed_s": 
 
 GROUPS = ("benchmark", "cluster", "launcher", "division", "edition", "system")
 
+# What `cluster=slurm` finds where a page has it: two hosts.
+ALLOCATION = {
+    "SLURM_JOB_ID": "1",
+    "SLURM_JOB_NODELIST": "node[1-2]",
+    "SLURM_TASKS_PER_NODE": "2(x2)",
+}
+
 
 def schema_tables():
     """docs/schema_tables.py, which is no part of the package."""
@@ -124,6 +131,8 @@ def own_options(own_directory, monkeypatch) -> Path:
     """The current directory, with the own options of all pages."""
     monkeypatch.chdir(own_directory)
     monkeypatch.delenv("MLPS_CONF_PATH", raising=False)
+    for name, value in ALLOCATION.items():
+        monkeypatch.setenv(name, value)
     return own_directory
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -132,17 +133,78 @@ def test_results_that_the_nodes_do_not_share(place):
     assert done.stderr.count("do the compute nodes share results_dir?") == 2
 
 
-@pytest.mark.parametrize(
-    ("word", "text"),
-    [
-        ("hydra.launcher.partition=nosuch", "the jobs could not be submitted: sbatch: error:"),
-        ("hydra.launcher.nodes=3", "the jobs could not be submitted: sbatch: error:"),
-    ],
-)
-def test_what_slurm_refuses(place, word, text):
-    done = place.run("-m", *place.small("seed=1,2", "hydra/launcher=submitit_slurm", word))
+def test_what_slurm_refuses(place):
+    words = ("seed=1,2", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=nosuch")
+    done = place.run("-m", *place.small(*words))
 
     assert done.returncode == 3, done.stderr
-    assert text in done.stderr
+    assert "the jobs could not be submitted: sbatch: error: invalid partition" in done.stderr
     assert "Traceback" not in done.stderr
     assert not place.results_dir.exists()
+
+
+def test_jobs_that_no_nodes_are_there_for_say_so_until_they_are_stopped(place, wait_for):
+    with place.start(*words(place, "seed=1,2", "hydra.launcher.nodes=3")) as mlps:
+        line = ""
+        while "job 2/2 waits" not in line:
+            line = mlps.stderr.readline()
+        mlps.send_signal(signal.SIGINT)
+        _, said = mlps.communicate(timeout=60)
+
+    assert "waits in the queue (Partition" in line
+    assert mlps.returncode == 130, said
+    assert [job["status"] for job in sweep(place)["jobs"]] == ["skipped"] * 2
+
+
+# ---------------------------------------------------------------- what the page says
+
+
+PAGE = (Path(__file__).parents[2] / "docs/slurm.md").read_text(encoding="utf-8")
+
+# So that what the page shows takes seconds.
+QUICK = "benchmark.chunk_tokens=4 benchmark.chunks_per_user=8 benchmark.ramp_s=0.1 "
+QUICK += "benchmark.duration_s=1 launcher.ssh=null"
+
+
+def lines_of_the_page():
+    """The commands of the page's blocks, and the script between them."""
+    ((name, script),) = re.findall(r"^```bash (\S+)\n(.*?)^```$", PAGE, re.M | re.S)
+    return re.findall(r"^ {4}(\S.*)$", PAGE, re.M), name, script
+
+
+def quickened(command):
+    return re.sub(r"^(.*\bmlps .*)$", rf"\1 {QUICK}", command, flags=re.M)
+
+
+def in_a_shell(place, command, limit_s=240):
+    path = f"{place.mlps.parent}:/usr/bin:/bin"
+    return place.cluster.head.run(
+        ["sh", "-c", command], cwd=place.root, env={**place.env, "PATH": path}, timeout=limit_s
+    )
+
+
+def test_each_command_of_the_page(place, load):
+    commands, name, script = lines_of_the_page()
+    (place.root / name).write_text(quickened(script))
+    (place.root / name).chmod(0o755)
+    assert [command.split()[0] for command in commands] == ["salloc", "sbatch", "mlps"]
+    for command in commands:
+        done = in_a_shell(place, quickened(command))
+        log = place.root / "job.log"
+        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
+    assert [load(path / "result.json")["hosts"] for path in place.archives()] == [2] * 5
+    ranks = [load(path / "result.json")["ranks"] for path in place.archives()]
+    assert ranks[:2] == [4, 4]
+
+
+def test_a_script_is_asked_to_stop_as_the_page_says(place, load, wait_for):
+    _, name, script = lines_of_the_page()
+    (place.root / name).write_text(quickened(script).replace("duration_s=1", "duration_s=60"))
+    (submitted,) = re.findall(r"\d+", in_a_shell(place, f"sbatch {name}").stdout)
+    wait_for(lambda: ranks_at_work(place), "ranks", 60)
+    (asked,) = re.findall(r"`(scancel --batch [^`]*)`", PAGE)
+    assert in_a_shell(place, asked.replace("JOBID", submitted)).returncode == 0
+    wait_for(lambda: jobs_running(place) == [], "an empty queue", 30)
+
+    assert load(place.archive() / "verdict.json")["exit_code"] == 130
+    assert list(place.data_dir.iterdir()) == []
