@@ -67,8 +67,9 @@ class JobState:
 
     @property
     def ran(self) -> bool:
-        """Whether it has been on a host, for what is known."""
-        return not self.waiting and (self.word != "CANCELLED" or bool(self.nodes))
+        """Whether it is known to have been on a host."""
+        cancelled = self.word in ("CANCELLED", GONE.word)
+        return not self.waiting and (not cancelled or bool(self.nodes))
 
     @property
     def ordinary(self) -> bool:
@@ -108,6 +109,7 @@ class Job:
     handle: Any
     state: JobState | None = None
     began: bool = False
+    asked: bool = False
     ended_at: float | None = None
     outcome_at: float | None = None
 
@@ -230,11 +232,7 @@ def submission(sweep: Sweep, stops: StopRequests, job_return: object) -> Iterato
 
     `job_return` is what Hydra gets for each job; outcomes travel in files.
     """
-    try:
-        import submitit
-    except ModuleNotFoundError:
-        yield  # no launcher that could submit anything
-        return
+    import submitit  # of an extra
 
     class Executor(submitit.AutoExecutor):
         def update_parameters(self, **values: Any) -> None:  # noqa: ANN401 - submitit's own
@@ -375,7 +373,8 @@ def _over(job: Job, scheduler: Scheduler, sweep: Sweep) -> bool:
             job.outcome_at = now
             sweep.finished(job)
         return job.ended_at is not None or now - job.outcome_at > LINGER_S
-    if job.ended_at is None or (job.began and now - job.ended_at < OUTCOME_GRACE_S):
+    never_began = job.asked and not job.began
+    if job.ended_at is None or (not never_began and now - job.ended_at < OUTCOME_GRACE_S):
         return False
     sweep.lost(job, scheduler.title)
     return True
@@ -398,6 +397,7 @@ class _Stopper:
             return
         self.said, self.said_at = level, now
         for job in jobs:
+            job.asked = True
             waiting = not job.began
             self.scheduler.stop(job.id, job.handle, waiting=waiting, hard=level > 1)
 

@@ -77,7 +77,7 @@ def test_a_state_in_words(state, text, waiting, ended):
         (JobState(word="PENDING"), False),
         (JobState(word="RUNNING"), True),
         (JobState(word="FAILED"), True),
-        (module.GONE, True),
+        (module.GONE, False),
     ],
     ids=str,
 )
@@ -281,6 +281,15 @@ def test_a_request_to_stop_is_passed_on_and_later_becomes_hard(wait):
         ("a", False, False), ("b", True, False), ("a", False, True), ("b", True, True),
     ]  # fmt: skip
     assert set(said[-2:]) == {"1 lost: ended as TIMEOUT on n1", "2 lost: ended as CANCELLED"}
+
+
+def test_a_job_that_leaves_the_queue_when_stopped_is_not_waited_for(wait, monkeypatch):
+    monkeypatch.setattr(module, "OUTCOME_GRACE_S", 60.0)
+    stops = StopRequests()
+    script = Script({"a": WAITS}, {}, after=lambda _left: stops(signal.SIGINT, None))
+    begun = time.monotonic()
+    assert wait(script, Watch(), stops=stops)[-1] == "1 lost: ended as UNKNOWN"
+    assert time.monotonic() - begun < 10
 
 
 def test_a_second_request_is_hard_at_once(wait, monkeypatch):
