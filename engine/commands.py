@@ -12,10 +12,11 @@ from pathlib import Path
 from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json
-from .errors import ArchiveError
+from .checkup import checkup_document, write_checkup
+from .errors import ArchiveError, Interrupted
 from .hosts import HOSTFILE, host_ranges
 from .jobs import PreparedJob, prepare
-from .preflight import Machine, check_machine
+from .preflight import check_machine
 from .progress import open_display
 from .replay import rerun_request, resume_request
 from .report import csv_report, headline, read_published, write_report
@@ -64,16 +65,19 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
 
 
 def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
-    """`mlps doctor`: preflight alone."""
-    job = prepare(arguments or ["benchmark=kvcache/quick"], config_dirs)
-    machine = check_machine(job.spec, job.plan, os.environ)
+    """`mlps doctor`: preflight alone, of a small job unless told of another."""
+    named = any(word.lstrip("+").startswith("benchmark=") for word in arguments)
+    words = [*arguments] if named else ["benchmark=kvcache/quick", *arguments]
+    job = prepare(words, config_dirs)
+    with catch_stop_requests() as stops:
+        machine = check_machine(job.spec, job.plan, os.environ, stops)
+    if stops.asked:
+        raise Interrupted(f"stopped by {stops.first}")
     if as_json:
-        _print_json(_machine_document(machine))
+        _print_json(checkup_document(machine))
     else:
-        for finding in machine.findings:
-            print(finding)
-        count = len(errors(machine.findings))
-        print("this machine is ready" if count == 0 else f"not ready: {count} to mend")
+        _show_notes(job.composition.notes)
+        write_checkup(sys.stdout, machine, job.spec)
     return 3 if errors(machine.findings) else 0
 
 
@@ -188,15 +192,6 @@ def _write_verification(verification: Verification) -> None:
     print(f"{verification.run_id}: {state}, verdict {verification.verdict}")
     for finding in verification.findings:
         print(f"  {finding}")
-
-
-def _machine_document(machine: Machine) -> Document:
-    return {
-        "ready": not errors(machine.findings),
-        "launcher_program": None if machine.program is None else str(machine.program),
-        "needs": None if machine.needs is None else machine.needs.as_document(),
-        "findings": [finding.as_document() for finding in machine.findings],
-    }
 
 
 def _history_entry(archive: Archive) -> Document:

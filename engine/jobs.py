@@ -15,6 +15,7 @@ from .lockfile import read_lockfile
 from .options import user_conf_dirs
 from .plan import Plan, make_plan
 from .rank_environment import find_program, rank_environment
+from .rules import check_skips
 from .schema import check
 from .spec import SWEEP_KEYS, JobSpec, build
 
@@ -42,6 +43,7 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Prepa
     if problems:
         raise ConfigError.of(problems)
     spec = build(document, where)
+    check_skips(spec)
     _check_lockfile(spec, where)
     return PreparedJob(
         composition=composition,

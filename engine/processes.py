@@ -153,3 +153,40 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         if child.pid != process.pid and not _is_alive(child):
             with contextlib.suppress(ChildProcessError, psutil.Error):
                 os.waitpid(child.pid, os.WNOHANG)
+
+
+def begin(
+    argv: Sequence[str], *, env: Mapping[str, str], hostfile: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a short program in a process group of its own, with all its pipes. Raises OSError."""
+    with _open_hostfile(hostfile) as descriptors:
+        return subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+
+
+def kill_family(process: subprocess.Popen[bytes]) -> None:
+    """End a process that `begin` started, and all that it has started, at once. Never raises."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.Error:
+        family = []
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for child in family:
+        _kill_one(child)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(TERMINATE_GRACE_S)
+
+
+def _kill_one(child: psutil.Process) -> None:
+    """By handle, not by number: a number may belong to another program by now."""
+    with contextlib.suppress(psutil.Error):
+        child.kill()

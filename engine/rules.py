@@ -9,6 +9,7 @@ from typing import Literal
 
 from .canonical import Document
 from .compose import Origin, flatten
+from .errors import ConfigError
 from .spec import JobSpec
 
 # Reasons of an outcome that somebody asked for.
@@ -25,11 +26,25 @@ RULES: Mapping[str, str] = {
     "ENV-01": "the launcher's program is installed",
     "ENV-02": "the benchmark's engine starts and states what it needs",
     "ENV-03": "every rank has the memory that the engine needs",
-    "PKG-03": "the installed packages are those of the job's lock file",
+    "ENV-04": "every host can be reached and states its facts",
+    "ENV-05": "every host has the mlps that starts the job",
+    "ENV-06": "every host has the Python that starts the job",
+    "ENV-07": "the launcher and mpi4py on every host are of one MPI",
+    "ENV-08": "programs that the benchmark starts are on PATH on every host",
+    "ENV-09": "Python packages that the benchmark needs are installed on every host",
+    "ENV-10": "the launcher may start ranks for this user",
+    "ENV-11": "a trial launch starts every rank on its host",
+    "ENV-12": "every rank may open as many files as it needs",
+    "ENV-13": "the clocks of the hosts are within 1 s",
+    "ENV-14": "ranks may use all cores of their hosts",
+    "ENV-15": "no host removes shared memory while ranks use it",
+    "ENV-16": "the hosts are alike in memory, cores and software",
+    "PKG-03": "the packages of every host are those of the job's lock file",
     "DIR-01": "data_dir is a directory that the job can write to",
     "DIR-02": "results_dir can be written to",
     "DIR-03": "data_dir and results_dir are different directories",
     "CAP-01": "data_dir has the free space that the job needs",
+    "CAP-02": "every rank sees the same data_dir",
     "CAP-03": "data_dir and results_dir are on different file systems",
     "RUN-01": "every stage that was started ended as it must",
     "RUN-02": "nobody stopped the job before its end",
@@ -51,6 +66,10 @@ RULES: Mapping[str, str] = {
     "EVD-03": "every published number follows from the archived evidence",
     "EVD-04": "the verdict follows from the archived evidence",
 }
+
+
+# Rules of preflight, which `preflight.skip` may name.
+SKIPPABLE = tuple(rule for rule in RULES if rule.startswith(("ENV-", "PKG-", "DIR-", "CAP-")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +110,16 @@ def errors(findings: Iterable[Finding]) -> list[Finding]:
 
 
 # ---------------------------------------------------------------- before the run
+
+
+def check_skips(spec: JobSpec) -> None:
+    """Raise ConfigError where `preflight.skip` names what is no rule of preflight."""
+    unknown = [name for name in spec.preflight.skip if name not in SKIPPABLE]
+    if unknown:
+        raise ConfigError(
+            f"preflight.skip: {', '.join(unknown)}: no rule that can be skipped",
+            hint=f"there are: {', '.join(SKIPPABLE)}",
+        )
 
 
 def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:

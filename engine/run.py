@@ -90,8 +90,11 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
     spec = request.spec
     refuse_broken_rules(judge_job(spec, request.origins))
     display.step("checking the machine")
-    machine = check_machine(spec, request.plan, os.environ)
+    machine = check_machine(spec, request.plan, os.environ, stops)
     refuse_unready(machine.findings)
+    for finding in machine.findings:
+        if finding.severity == "warning":
+            display.say(str(finding))
     if stops.asked:
         raise Interrupted(f"stopped by {stops.first} before anything was written")
     archive = files.create(spec.results_dir, spec.benchmark, spec.sha256)
@@ -124,10 +127,10 @@ def refuse_broken_rules(findings: list[Finding]) -> None:
 
 
 def refuse_unready(findings: tuple[Finding, ...]) -> None:
-    """Raise PreflightError with all errors among the findings."""
-    found = errors(findings)
-    if found:
-        text = "\n".join(f"  {finding}" for finding in found)
+    """Raise PreflightError with all findings but mere information, if there is an error."""
+    if errors(findings):
+        shown = [finding for finding in findings if finding.severity != "info"]
+        text = "\n".join(f"  {finding}" for finding in shown)
         raise PreflightError(f"the machine is not ready, nothing was started:\n{text}")
 
 
@@ -140,8 +143,7 @@ def _write_inputs(
     spec = request.spec
     environment = describe_environment(program, env, machine.lockfile) | {
         "started_utc": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "needs": None if machine.needs is None else machine.needs.as_document(),
-        "preflight": [finding.as_document() for finding in machine.findings],
+        **machine.evidence(),
         "data_id": request.data_id or archive.run_id,
         "links": dict(request.links),
     }

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar
 
 from .console import Console, ignore_signals, protect_stdout
@@ -42,12 +42,18 @@ class StageEnded(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a job needs before its first stage; the arithmetics show where the bytes come from."""
+    """What a job needs before its first stage; the arithmetics show where the bytes come from.
+
+    `packages` of Python and `programs` on PATH are needed on every host.
+    """
 
     disk_bytes: int
     memory_bytes_per_rank: int
     disk_arithmetic: str
     memory_arithmetic: str
+    open_files_per_rank: int = 0
+    packages: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
 
 class Session:
@@ -168,15 +174,7 @@ def _tell_needs(engine: Engine, console: Console, arguments: Arguments, ranks: i
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return _FAILED
-    console.emit(
-        {
-            "event": "needs",
-            "disk_bytes": needs.disk_bytes,
-            "memory_bytes_per_rank": needs.memory_bytes_per_rank,
-            "disk_arithmetic": needs.disk_arithmetic,
-            "memory_arithmetic": needs.memory_arithmetic,
-        }
-    )
+    console.emit({"event": "needs", **asdict(needs)})
     return 0
 
 

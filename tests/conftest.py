@@ -11,7 +11,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ from mlps.engine import preflight
 from mlps.engine.archive import Archive
 from mlps.engine.canonical import Document
 from mlps.engine.compose import compose
+from mlps.engine.host_probe import Request as HostRequest
+from mlps.engine.host_probe import host_facts
 from mlps.engine.jobs import plan_here
+from mlps.engine.needs import Needs
 from mlps.engine.plan import Plan, make_plan
-from mlps.engine.preflight import Needs
 from mlps.engine.progress import PlainDisplay
+from mlps.engine.reach import Probed
 from mlps.engine.run import Report, Request, run_job
 from mlps.engine.signals import StopRequests
 from mlps.engine.spec import SWEEP_KEYS, JobSpec, build
@@ -357,6 +360,19 @@ class Player:
         return [line.split()[0] for line in self.calls()]
 
 
+def _short_check(patch: pytest.MonkeyPatch) -> None:
+    """Preflight without the real engine, MPI and the interpreter that a player only plays."""
+    replies = preflight._Replies(needs=(), mpi=None, version=None)
+    patch.setattr(preflight, "_ask_here", lambda *_: replies)
+    patch.setattr(preflight, "_needs", _modest_needs)
+    patch.setattr(preflight, "_probe_here", _facts_here)
+
+
+def _facts_here(_check: object, request: HostRequest, _mpi: object) -> Probed:
+    facts = host_facts(replace(request, mpi=False), request.env)
+    return Probed(name="", here=True, facts=facts, clock_offset_s=0.0)
+
+
 def _modest_needs(*_arguments: object) -> Needs:
     """Instead of asking the real engine, which takes longer than all else of a played job."""
     return Needs(disk_bytes=1, memory_bytes_per_rank=1, disk_arithmetic="1 byte")
@@ -365,7 +381,7 @@ def _modest_needs(*_arguments: object) -> Needs:
 @pytest.fixture
 def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Player:
     """A program that plays an engine."""
-    monkeypatch.setattr(preflight, "_ask_needs", _modest_needs)
+    _short_check(monkeypatch)
     directory = tmp_path / "player"
     directory.mkdir()
     return Player.make(directory)
@@ -417,7 +433,7 @@ def play(make_spec: Callable[..., JobSpec]) -> Callable[..., Report]:
         spec = make_spec({**player.changes, **(changes or {})})
         asked = request_of(spec, **request)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(preflight, "_ask_needs", _modest_needs)
+            _short_check(patch)
             return run_job(asked, display or Silent(), stops or StopRequests())
 
     return run

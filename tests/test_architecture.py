@@ -13,9 +13,9 @@ from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
 PURE = (
-    "aggregate", "canonical", "cluster", "collect", "errors", "hosts", "latency", "launch",
-    "launcher", "lockfile", "plan", "roofline", "rules", "schema", "search", "spec", "stage_rules",
-    "steady", "units",
+    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "host_rules", "hosts",
+    "latency", "launch", "launcher", "lockfile", "plan", "roofline", "rules", "schema", "search",
+    "spec", "stage_rules", "steady", "units",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}

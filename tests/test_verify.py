@@ -366,7 +366,7 @@ def test_a_failed_job_is_not_valid(play, player):
 @pytest.mark.parametrize("division", ["closed", "open"])
 def test_the_verdict_is_that_of_the_division(play, player, tmp_path, division, monkeypatch):
     # One file system holds both directories here; what a job of these divisions may not have.
-    monkeypatch.setattr("mlps.engine.preflight._data_dir", lambda spec: [])
+    monkeypatch.setattr("mlps.engine.directories.judge_separation", lambda *_: [])
     changes = {
         "division.name": division,
         "division.any_workload": False,

@@ -75,15 +75,15 @@ def roofline_of(section: Section) -> RooflineParameters:
     )
 
 
-def check_roofline(benchmark: Section, layout: Kind) -> None:
-    """Raises EngineError for a roofline that is to be measured and cannot be."""
+def check_roofline(benchmark: Section, layout: Kind) -> tuple[str, ...]:
+    """The programs that the roofline needs; raises EngineError for one that cannot be measured."""
     section = benchmark.section("roofline")
     tool = roofline_of(section).tool
     if section.choice("when", ("success", "never")) == "never":
-        return
+        return ()
     if layout == "file_per_chunk":
         _refuse_chunk_files()
-    _chosen(tool, shutil.which("fio") is not None)
+    return ("fio",) if tool == "fio" else ()
 
 
 def measure_roofline(session: Session, bench: Bench) -> None:

@@ -12,7 +12,7 @@ from ..io_core.directory import claim, release
 from ..section import Section
 from ..stage import Needs, Session
 from .bench import Bench
-from .layout import rank_name
+from .layout import Layout, rank_name
 from .planning import Excerpts, RankPlan, exponential_gaps, of_shard
 from .plans import Place, try_trace
 from .roofline import check_roofline, measure_roofline
@@ -43,7 +43,7 @@ class KvCacheEngine:
             try_trace(workload.planned.trace)
         if "search" in (benchmark := Section(job.benchmark)):
             search_of(benchmark.section("search"), workload.duration_s)
-        check_roofline(benchmark, workload.layout)
+        programs = check_roofline(benchmark, workload.layout)
         plan = workload.planned.plan(Place(seed=job.seed, rank=0, ranks=ranks))
         settings = workload.settings(plan, key=0, pool_seed=0, durability="none")
         slots, slot_mib = plan.files.slots, plan.slot_bytes / _MIB
@@ -61,6 +61,9 @@ class KvCacheEngine:
             memory_arithmetic=f"{_BASE_MEMORY_BYTES // _MIB} MiB + buffers for {settings.depth}"
             f" transfers {settings.buffer_bytes / _MIB:.0f} MiB + plan of {slots} slots"
             f" {(kept + in_flight) / _MIB:.0f} MiB",
+            packages=("numpy", "mpi4py") if ranks > 1 else ("numpy",),
+            programs=programs,
+            open_files_per_rank=_open_files(job, workload, plan, ranks),
         )
 
     def stages(self) -> Mapping[str, Callable[[Session], None]]:
@@ -215,6 +218,20 @@ class _Search:
     def _excerpts_of(self, plan: RankPlan) -> Excerpts:
         job, rank = self._session.job, self._session.rank
         return Excerpts(plan.rows(), exponential_gaps(seed=job.seed, rank=rank, stream=_GAPS))
+
+
+def _open_files(job: Job, workload: Workload, plan: RankPlan, ranks: int) -> int:
+    """Files that a rank holds open at once: all it uses, or the chunks that are in flight."""
+    layout = Layout(
+        job_directory=job.directory,
+        rank=0,
+        ranks=ranks,
+        files=plan.files,
+        slot_bytes=plan.slot_bytes,
+        kind=workload.layout,
+    )
+    chunks = workload.io.queue_depth if workload.layout == "file_per_chunk" else 0
+    return len(layout.paths) + chunks
 
 
 def _workload(session: Session) -> Workload:
