@@ -17,6 +17,8 @@ from .errors import JobError
 
 JOB_VARIABLE = "MLPS_JOB"
 RUN_VARIABLE = "MLPS_RUN_ID"
+# What the first rank of each host says on standard error before it waits for others.
+STARTED_ON = "mlps: started on "
 # A single environment string ends at 128 KiB in Linux; the launchers need some of it.
 JOB_LIMIT_BYTES = 100 * 1024
 # The encoding is for the way, not for saving space: a job is never larger than this unpacked.
