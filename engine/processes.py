@@ -21,6 +21,8 @@ import psutil
 from .hosts import HOSTFILE_DESCRIPTOR
 
 TERMINATE_GRACE_S = 5.0
+# What a launcher that has ended by itself leaves behind says why, and ends by itself, or not.
+ORPHAN_GRACE_S = 1.0
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -99,6 +101,8 @@ def output(argv: Sequence[str], *, env: Mapping[str, str], limit_s: float) -> by
 def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     """End a process and all that it started: SIGTERM, after `grace_s` SIGKILL. Never raises."""
     family = _descendants(os.getpid())
+    if process.poll() is not None and grace_s > 0:
+        _wait_for(family)
     if process.poll() is None and grace_s > 0:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -116,6 +120,12 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
         _reap(process)
         if not alive:
             return
+        time.sleep(0.02)
+
+
+def _wait_for(family: Sequence[psutil.Process]) -> None:
+    deadline = time.monotonic() + ORPHAN_GRACE_S
+    while time.monotonic() < deadline and any(_is_alive(child) for child in family):
         time.sleep(0.02)
 
 

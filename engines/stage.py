@@ -56,9 +56,18 @@ class Session:
     """One rank's view of a stage: the job, the ranks, and phases to do the work in."""
 
     def __init__(
-        self, *, job: Job, stage: str, world: World, console: Console, hosts: list[str]
+        self,
+        *,
+        job: Job,
+        stage: str,
+        world: World,
+        console: Console,
+        hosts: list[str],
+        job_ranks: int | None = None,
     ) -> None:
         self.job = job
+        # Ranks of the stages before; fewer may be left to clean up for all of them.
+        self.job_ranks = job_ranks or world.size
         self.stage = stage
         self.outcome = Outcome()
         self.status: Status = "complete"
@@ -147,7 +156,7 @@ def run_engine(engine: Engine) -> int:
     stages = engine.stages()
     arguments = parse_arguments(sys.argv[1:], list(stages))
     console = Console(output)
-    if arguments.ranks is not None:
+    if arguments.stage == "needs" and arguments.ranks is not None:
         return _tell_needs(engine, console, arguments, arguments.ranks)
     end_with_parent()
     if starts_a_host(os.environ):  # a start that hangs is told from where it has come to
@@ -213,7 +222,14 @@ def _run_stage(
         status: Status = "failed"
         result = gather_result(world, Outcome(), hosts, status, refusals)
     else:
-        session = Session(job=job, stage=arguments.stage, world=world, console=console, hosts=hosts)
+        session = Session(
+            job=job,
+            stage=arguments.stage,
+            world=world,
+            console=console,
+            hosts=hosts,
+            job_ranks=arguments.ranks,
+        )
         with suppress(StageEnded):  # the session knows why
             stage(session)
         status = session.status
