@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,25 +154,3 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def archive(finished: Path, tmp_path: Path) -> Path:
     """A copy of that archive, to be changed."""
     return Path(shutil.copytree(finished, tmp_path / finished.name))
-
-
-def wait_for(condition, what: str, limit_s: float = 30.0):
-    """The first true value of a condition; fails where there is none in time."""
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited {limit_s} s for {what}")
-
-
-@pytest.fixture(name="wait_for")
-def _wait_for():
-    return wait_for
-
-
-@pytest.fixture
-def load():
-    """Reads a JSON file."""
-    return lambda path: json.loads(Path(path).read_bytes())

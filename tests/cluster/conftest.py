@@ -1,0 +1,23 @@
+"""Fixtures of the tests that need several hosts; without what they need the tests are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from cluster.hosts import Cluster, make_cluster, missing
+
+
+@pytest.fixture(scope="session")
+def _hosts_work() -> None:
+    if reason := missing():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def make_hosts(_hosts_work: None, tmp_path: Path) -> Iterator[Callable[[int], Cluster]]:
+    """Makes a cluster of so many hosts, in a third of a second; it is gone after the test."""
+    with ExitStack() as stack:
+        yield lambda count: stack.enter_context(make_cluster(count, directory=tmp_path / "hosts"))
