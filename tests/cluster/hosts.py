@@ -66,6 +66,7 @@ Host *
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
     BatchMode yes
+    KexAlgorithms curve25519-sha256
 """
 
 
