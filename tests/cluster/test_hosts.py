@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cluster.hosts import make_cluster
+from cluster import hosts
+from cluster.hosts import SYSTEM_PATH, make_cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -66,7 +67,7 @@ def test_processes_are_those_of_one_host(make_hosts, wait_for):
     with one.start(["sleep", "1234"]) as process:
         (found,) = wait_for(lambda: started("sleep 1234", one), "a process in node1")
         assert two.processes("sleep") == []
-        assert f"{found.pid}" in one.run(["ps", "-C", "sleep", "-o", "pid="]).stdout
+        assert one.run(["cat", f"/proc/{found.pid}/comm"]).stdout == "sleep\n"
         assert one.kill(found.pid, signal.SIGTERM) == [found]
         assert process.wait(timeout=10) == -signal.SIGTERM
     assert one.processes("sleep") == []
@@ -139,6 +140,19 @@ def test_nothing_is_left_also_after_a_failure(_hosts_work, tmp_path):
         raise ZeroDivisionError
     assert made & all_namespaces() == set()
     assert traces() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "user", "reason"),
+    [
+        ("/nowhere", 0, "needs ip: apt-get install iproute2"),
+        (SYSTEM_PATH, 1000, "needs root, to make namespaces"),
+    ],
+)
+def test_what_is_missing_is_named(monkeypatch, path, user, reason):
+    monkeypatch.setattr(hosts, "SYSTEM_PATH", path)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert hosts.missing() == reason
 
 
 OWNER = """\
