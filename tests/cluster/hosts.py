@@ -153,8 +153,10 @@ class Node:
         env: Mapping[str, str] | None = None,
     ) -> Started:
         """Start a program in this host, with pipes on its standard output and error."""
+        # Entered from outside, a directory would be the one below what the host mounted there.
+        change: list[str | Path] = ["sh", "-c", 'cd "$0" && exec "$@"', cwd or self.home]
         return Started(
-            [*self._enter("--all", f"--wd={cwd or self.directory}"), *argv],
+            [*self._enter("--all"), *change, *argv],
             env=self._environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

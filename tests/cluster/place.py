@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from subprocess import CompletedProcess
 
@@ -25,14 +25,18 @@ class Place(JobDirectory):
         object.__setattr__(self, "own", frozenset(own))
         self.data_dir.mkdir(parents=True)
 
-    def run(self, *words: str, timeout: float = 120.0, **env: str) -> CompletedProcess[str]:
-        changed = {**self.env, **env}
+    def run(
+        self, *words: str, within: Sequence[str] = (), timeout: float = 120.0, **env: str
+    ) -> CompletedProcess[str]:
+        """Run `mlps`, or a program that runs it: `within=["salloc", "-N2"]`."""
         return self.cluster.head.run(
-            [self.mlps, *words], cwd=self.root, env=changed, timeout=timeout
+            [*within, self.mlps, *words], cwd=self.root, env={**self.env, **env}, timeout=timeout
         )
 
-    def start(self, *words: str, **env: str) -> Started:
-        return self.cluster.head.start([self.mlps, *words], cwd=self.root, env={**self.env, **env})
+    def start(self, *words: str, within: Sequence[str] = (), **env: str) -> Started:
+        return self.cluster.head.start(
+            [*within, self.mlps, *words], cwd=self.root, env={**self.env, **env}
+        )
 
     def small(self, *more: str) -> tuple[str, ...]:
         """Overrides of the small job with one rank on each host; `more` replaces its own."""
