@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -493,3 +494,28 @@ def _children() -> list[psutil.Process]:
         for child in psutil.Process(os.getpid()).children(recursive=True)
         if child.status() != psutil.STATUS_ZOMBIE
     ]
+
+
+# ---------------------------------------------------------------- processes and files
+
+
+def wait_for(condition, what: str, limit_s: float = 30.0):
+    """The first true value of a condition; fails where there is none in time."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {limit_s} s for {what}")
+
+
+@pytest.fixture(name="wait_for")
+def _wait_for():
+    return wait_for
+
+
+@pytest.fixture
+def load():
+    """Reads a JSON file."""
+    return lambda path: json.loads(Path(path).read_bytes())

@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-
-MLPS = Path(sys.executable).parent / "mlps"
-
-# A whole job in about three seconds, with every stage of the quick benchmark: chunks of 96 KiB.
-SMALL = (
-    "benchmark=kvcache/quick",
-    "benchmark.users=2",
-    "benchmark.chunk_tokens=4",
-    "benchmark.chunks_per_user=8",
-    "benchmark.queue_depth=2",
-    "benchmark.ramp_s=0.1",
-    "benchmark.duration_s=0.4",
-)
+from workplace import MLPS, JobDirectory
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """A new directory with data and results apart, and a shell that knows nothing of the tests."""
-
-    root: Path
-
-    mlps = MLPS
-
-    @property
-    def data_dir(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def results_dir(self) -> Path:
-        return self.root / "results"
+class Workplace(JobDirectory):
+    """A directory for jobs, and a shell that knows nothing of the tests."""
 
     def env(self, **changes: str) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
@@ -73,20 +46,6 @@ class Workplace:
             text=True,
             stdin=subprocess.DEVNULL,
         )
-
-    def small(self, *more: str) -> tuple[str, ...]:
-        """Overrides of the small job; those of `more` replace its own."""
-        words = {word.partition("=")[0]: word for word in (*SMALL, "data_dir=data", *more)}
-        return tuple(words.values())
-
-    def archives(self) -> list[Path]:
-        if not self.results_dir.is_dir():
-            return []
-        return sorted(path for path in self.results_dir.iterdir() if (path / "job.json").is_file())
-
-    def archive(self) -> Path:
-        (found,) = self.archives()
-        return found
 
     def ranks(self, words: str = "") -> list[psutil.Process]:
         """Rank processes of jobs of this workplace whose command holds these words."""
@@ -156,25 +115,3 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def archive(finished: Path, tmp_path: Path) -> Path:
     """A copy of that archive, to be changed."""
     return Path(shutil.copytree(finished, tmp_path / finished.name))
-
-
-def wait_for(condition, what: str, limit_s: float = 30.0):
-    """The first true value of a condition; fails where there is none in time."""
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited {limit_s} s for {what}")
-
-
-@pytest.fixture(name="wait_for")
-def _wait_for():
-    return wait_for
-
-
-@pytest.fixture
-def load():
-    """Reads a JSON file."""
-    return lambda path: json.loads(Path(path).read_bytes())
