@@ -6,7 +6,8 @@ Names of hosts are as the job lists them where that can be told, else as the hos
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from .hosts import host_ranges
@@ -53,16 +54,29 @@ def blame_silent(ranks: Sequence[int], launch: Launch, table: RankTable) -> Blam
     return Blame(words=", ".join(parts[:_MOST_NAMED]) + more, hosts=tuple(lost))
 
 
-def blame_start(launch: Launch, output: str) -> Blame | None:
-    """Hosts of which nothing came before a limit; None where that cannot be said."""
-    started = {_short(name) for name in _STARTED.findall(output)}
+def blame_start(launch: Launch, output: str, connected: Callable[[], Set[str]]) -> Blame | None:
+    """Hosts of which nothing came before a limit; None where that cannot be told.
+
+    Ranks say where they start. Where none has, `connected` gives the hosts' addresses from which
+    the launcher's helpers have connected to it.
+    """
     names = [host.name for host in launch.hosts]
-    missing = [name for name in names if _short(name) not in started]
-    if len(names) == 1 or len(names) - len(missing) != len(started):
-        return None  # it has one host only, or the hosts name themselves otherwise than the job
-    if not missing:
-        return None
+    started = {_short(name) for name in _STARTED.findall(output)}
+    here = [name for name in names if _short(name) in started]
+    if not started:
+        peers = connected()
+        here = [name for name in names if not peers.isdisjoint(_addresses(name))]
+    missing = [name for name in names if name not in here]
+    if not here or not missing or len(here) < len(started):
+        return None  # nothing is known, or the hosts call themselves by other names than the job
     return Blame(words=host_ranges(missing), hosts=tuple(missing))
+
+
+def _addresses(name: str) -> set[str]:
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(name, None)}
+    except OSError:
+        return set()
 
 
 def _blame_match(found: dict[str, str | None], launch: Launch, table: RankTable | None) -> Blame:

@@ -123,6 +123,16 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
         time.sleep(0.02)
 
 
+def peers(pid: int) -> set[str]:
+    """Addresses from which others are connected to a process; none where that cannot be seen."""
+    try:
+        connections = psutil.Process(pid).net_connections("inet")
+    except psutil.Error:
+        return set()
+    remote = (connection.raddr for connection in connections if connection.raddr)
+    return {address.ip.removeprefix("::ffff:") for address in remote}
+
+
 def _wait_for(family: Sequence[psutil.Process]) -> None:
     deadline = time.monotonic() + ORPHAN_GRACE_S
     while time.monotonic() < deadline and any(_is_alive(child) for child in family):

@@ -126,6 +126,7 @@ class _Reader:
     rubbish: str | None = None
     rubbish_at: float | None = None
     last_sign: float = 0.0
+    pid: int = 0
     silent: tuple[int, ...] = ()
     silent_s: float = 0.0
     lines: int = 0
@@ -200,7 +201,8 @@ class _Reader:
 
     def _not_started(self) -> _Failure:
         text = f"not all ranks had reported after {self.launch.start_limit_s:g} s"
-        blame = blame_start(self.launch, _tail(self.site.stderr_log))
+        output = _tail(self.site.stderr_log)
+        blame = blame_start(self.launch, output, lambda: processes.peers(self.pid))
         if blame is None:
             return _Failure("start_limit", text)
         return _Failure("start_limit", f"{text}: nothing came from {blame.words}", blame.hosts)
@@ -234,6 +236,7 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
         except OSError as error:
             text = f"{site.program} could not be started: {error.strerror or error}"
             return Outcome(name=launch.name, status="failed", reason="start", message=text)
+        reader.pid = process.pid
         try:
             _read_events(process, reader, stops)
         except _Failure as error:
