@@ -1,0 +1,74 @@
+"""Jobs on many hosts, with each launcher, from the command line to the archive."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.cluster, pytest.mark.mpi]
+
+
+AS_ROOT = "launcher.run_as_root=true"  # Open MPI wants it said
+
+
+@pytest.fixture(params=["openmpi", "mpich"])
+def flavour(request):
+    """Overrides of a launcher that needs no scheduler, and the environment where it is found."""
+    if request.param == "mpich":
+        return ["launcher=mpich"], {}
+    env = request.getfixturevalue("openmpi5")
+    program = shutil.which("mpirun", path=env["PATH"])
+    return ["launcher=openmpi", AS_ROOT, f"launcher.program={program}"], env
+
+
+@pytest.fixture
+def check(load, wait_for):
+    """Looks whether a job was valid on all hosts and left nothing but its archive."""
+
+    def look(place, done):
+        logs = [path.read_text() for path in place.results_dir.glob("*/stages/*/stderr.log")]
+        assert done.returncode == 0, "".join([done.stderr, done.stdout, *logs])
+        archive, names = place.archive(), place.cluster.names
+        result = load(archive / "result.json")
+        assert (result["status"], result["hosts"]) == ("complete", len(names))
+        assert load(archive / "stages/01-run-0/result.json")["ranks"]["hosts"] == names
+        assert place.run("verify", str(archive)).returncode == 0
+        assert list(place.data_dir.iterdir()) == []
+        wait_for(lambda: not place.leftovers(), "the end of all processes", 10)
+
+    return look
+
+
+def test_eight_hosts_that_share_no_results(make_place, flavour, check):
+    words, env = flavour
+    place = make_place(8, **env)
+    for node in place.cluster.nodes:
+        node.private_tmpfs(place.results_dir)
+    started = time.monotonic()
+    done = place.run(*place.small("cluster=8node", *words))
+    assert time.monotonic() - started < 120
+    check(place, done)
+    for node in place.cluster.nodes:
+        assert node.run(["ls", "-A", place.results_dir]).stdout == ""
+
+
+def test_openmpi_4(make_place, openmpi4, check):
+    place = make_place(2, **openmpi4)
+    done = place.run(*place.small("cluster=2node", "launcher=openmpi4", AS_ROOT))
+    check(place, done)
+
+
+def test_srun_in_an_allocation(make_slurm_place, check):
+    place = make_slurm_place(2)
+    words = place.small("cluster=slurm", "launcher=srun", "launcher.ssh=null")
+    done = place.run(*words, within=["salloc", "-N2", "-n2"])
+    check(place, done)
+
+
+def test_mpirun_in_an_allocation(make_slurm_place, openmpi5, check):
+    place = make_slurm_place(2, **openmpi5)
+    words = place.small("cluster=slurm", "launcher=salloc", AS_ROOT, "launcher.ssh=null")
+    done = place.run(*words, within=["salloc", "-N2", "-n2"])
+    check(place, done)
