@@ -54,6 +54,12 @@ def blame_silent(ranks: Sequence[int], launch: Launch, table: RankTable) -> Blam
     return Blame(words=", ".join(parts[:_MOST_NAMED]) + more, hosts=tuple(lost))
 
 
+def blame_hosts(names: Sequence[str], launch: Launch) -> Blame:
+    """Hosts of the job that were lost."""
+    lost = [_host(name, ranks) for name, ranks in _ranks_of_hosts(launch) if name in names]
+    return Blame(words=f"host {', '.join(lost)}", hosts=tuple(names))
+
+
 def blame_start(launch: Launch, output: str, connected: Callable[[], Set[str]]) -> Blame | None:
     """Hosts of which nothing came before a limit; None where that cannot be told.
 

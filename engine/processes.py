@@ -12,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import psutil
 
@@ -23,6 +23,8 @@ from .hosts import HOSTFILE_DESCRIPTOR
 TERMINATE_GRACE_S = 5.0
 # What a launcher that has ended by itself leaves behind says why, and ends by itself, or not.
 ORPHAN_GRACE_S = 1.0
+# Exit status of ssh when the other end has gone, or a signal ended what it ran there.
+SSH_CUT_OFF = 255
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -121,6 +123,47 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
         if not alive:
             return
         time.sleep(0.02)
+
+
+def helpers(pid: int, hosts: Collection[str]) -> dict[int, str]:
+    """Processes that a launcher has started to reach other hosts, and the host of each."""
+    found = {}
+    for child in _descendants(pid):
+        with contextlib.suppress(psutil.Error):
+            words = {word.rpartition("@")[2] for word in child.cmdline()}
+            for host in words.intersection(hosts):
+                found[child.pid] = host
+    return found
+
+
+def first_ended(pids: Collection[int]) -> list[int]:
+    """Which of a launcher's helpers ended before it, and not because of it.
+
+    Their parent has heard of these, or they ended as ssh does that was cut off; the others became
+    children of this process. Gives up after a moment where they do not end.
+    """
+    deadline = time.monotonic() + ORPHAN_GRACE_S
+    while True:
+        ends = {pid: _end_of(pid) for pid in pids}
+        if "alive" not in ends.values() or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    for end in ("gone", "cut off"):
+        found = [pid for pid in pids if ends[pid] == end]
+        if found:
+            return found
+    return []
+
+
+def _end_of(pid: int) -> Literal["alive", "gone", "cut off", "ended"]:
+    """How a child of this process has ended, which stays to be collected."""
+    try:
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return "alive" if psutil.pid_exists(pid) else "gone"
+    if end is None:
+        return "alive"
+    return "cut off" if end.si_status == SSH_CUT_OFF else "ended"
 
 
 def peers(pid: int) -> set[str]:

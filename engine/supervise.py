@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from . import processes
-from .blame import Blame, blame_output, blame_silent, blame_start, parse_rank_ranges
+from .blame import Blame, blame_hosts, blame_output, blame_silent, blame_start, parse_rank_ranges
 from .canonical import Document
 from .plan import Launch
 from .progress import Display
@@ -127,6 +127,8 @@ class _Reader:
     rubbish_at: float | None = None
     last_sign: float = 0.0
     pid: int = 0
+    helpers: Mapping[int, str] = field(default_factory=dict)
+    cut_off: tuple[str, ...] = ()
     silent: tuple[int, ...] = ()
     silent_s: float = 0.0
     lines: int = 0
@@ -158,6 +160,8 @@ class _Reader:
             self.log.write(line + b"\n")
             if event["event"] == "ranks":
                 self.table = parse_ranks(event)
+                names = [host.name for host in self.launch.hosts]
+                self.helpers = processes.helpers(self.pid, names)
         except ProtocolError as error:
             self.log.write(line + b"\n")
             self.rubbish = self.rubbish or f"line {self.lines} of its standard output is {error}"
@@ -177,6 +181,13 @@ class _Reader:
             blame = self.blame_silent() or Blame(words=f"rank {event.get('oldest_rank')}")
             text = f"{blame.words} gave no sign of life for {age:.0f} s"
             raise _Failure("silence", text, blame.hosts)
+
+    def look_for_helpers(self) -> None:
+        """Which hosts the launcher had lost when it ended."""
+        if self.result is None and self.helpers:
+            first = {self.helpers[pid] for pid in processes.first_ended(self.helpers)}
+            if len(first) < len(set(self.helpers.values())):
+                self.cut_off = tuple(sorted(first))
 
     def blame_silent(self) -> Blame | None:
         """Who was silent when rank 0 last reported."""
@@ -239,6 +250,7 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
         reader.pid = process.pid
         try:
             _read_events(process, reader, stops)
+            reader.look_for_helpers()
         except _Failure as error:
             failure = error
         finally:
@@ -391,6 +403,8 @@ def _no_result(reader: _Reader, process: subprocess.Popen[bytes], failure: _Fail
     """The end of a launch without a result, by whoever is the first to be blamed for it."""
     status = process.returncode
     named = _blame_output(reader)
+    if named is None and reader.cut_off and status > 0:
+        named = blame_hosts(reader.cut_off, reader.launch)
     if named is not None:
         verb = "died" if not named.hosts else "was lost" if reader.table else "was not reached"
         text = f"{named.words} {verb}; the launch ended with {_ending(status)}"

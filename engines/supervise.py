@@ -227,7 +227,7 @@ class _Leader:
             return
         if now_s >= self._alive_due_s:
             self._alive_due_s = now_s + min(_ALIVE_MAX_S, _ALIVE_SHARE * watch.limit_s)
-            self._tell(Alive())
+            self._tell(Alive(), heard_since_s=now_s - watch.limit_s / 2)
         silent_s = now_s - min(self._heard_s)
         if silent_s > watch.limit_s + SPARE_S:
             watch.end(f"ranks {rank_ranges(self._silent(now_s))}", silent_s)
@@ -249,9 +249,11 @@ class _Leader:
         self._tell(Closed(status))
         return Verdict(status=status, failures=failures)
 
-    def _tell(self, content: Stop | Alive | Closed) -> None:
+    def _tell(self, content: Stop | Alive | Closed, heard_since_s: float = 0.0) -> None:
         for rank in range(1, self._world.size):
-            self._world.send(rank, content)
+            # Many messages to a rank that takes none would make MPI wait for it.
+            if self._heard_s[rank] >= heard_since_s:
+                self._world.send(rank, content)
 
     def _failures(self) -> tuple[Failure, ...]:
         return tuple(

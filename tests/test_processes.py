@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -68,6 +69,20 @@ def test_end_terminates_first(start):
     process.stdout.readline()
     processes.end(process, grace_s=5)
     assert process.returncode == 5
+
+
+def test_addresses_of_those_that_are_connected(start):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = f"""
+            import socket, sys
+            made = socket.create_connection(("127.0.0.1", {server.getsockname()[1]}))
+            print("here", flush=True)
+            sys.stdin.readline()
+        """
+        process = start(script)
+        process.stdout.readline()
+        assert processes.peers(process.pid) == {"127.0.0.1"}
+    assert processes.peers(2**22 + 1) == set()
 
 
 def test_end_without_grace_kills(start):
