@@ -85,6 +85,54 @@ def test_addresses_of_those_that_are_connected(start):
     assert processes.peers(2**22 + 1) == set()
 
 
+@pytest.fixture
+def launcher(start):
+    """A launcher that reaches three hosts; told a signal, it waits for one of them and ends."""
+
+    def run(scripts, collects):
+        script = f"""
+            import os, subprocess, sys
+            helpers = [
+                subprocess.Popen([sys.executable, "-S", "-c", text, "root@node" + str(number)])
+                for number, text in enumerate({scripts!r}, 1)
+            ]
+            print("here", flush=True)
+            sys.stdin.readline()
+            for number in {collects!r}:
+                helpers[number - 1].wait()
+            os._exit(0)  # without asking for the others
+        """
+        process = start(script)
+        process.stdout.readline()
+        return process
+
+    processes.adopt_orphans()
+    yield run
+    processes.end(subprocess.Popen(["true"]), grace_s=0)
+    processes.ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+
+
+SOON, CUT_OFF = "import time; time.sleep(0.3)", "import time, sys; time.sleep(0.3); sys.exit(255)"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "collects", "hosts"),
+    [
+        pytest.param([SOON, CUT_OFF, SOON], [2], ["node2"], id="the launcher has heard of it"),
+        pytest.param([SOON, CUT_OFF, SOON], [], ["node2"], id="ssh was cut off"),
+        pytest.param([SOON, SOON, SOON], [], [], id="all end alike"),
+    ],
+)
+def test_the_helper_that_ended_first(launcher, scripts, collects, hosts):
+    process = launcher(scripts, collects)
+    found = processes.helpers(process.pid, ["node1", "node2", "node3", "node4"])
+    assert sorted(found.values()) == ["node1", "node2", "node3"]
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
+    process.wait(10)
+    assert [found[pid] for pid in processes.first_ended(found)] == hosts
+
+
 def test_end_without_grace_kills(start):
     process = start(SLEEPER)
     process.stdout.readline()
