@@ -16,6 +16,7 @@ from .errors import ConfigError, MlpsError
 
 JOB_COMMANDS = ("plan", "doctor")
 PATH_COMMANDS = ("verify", "report", "history", "rerun", "resume")
+TOOL_COMMANDS = ("lockfile",)
 
 # Flags of Hydra that show the configuration instead of running it; each may take a value.
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
@@ -75,7 +76,7 @@ def parse(argv: Sequence[str]) -> CommandLine:
 
 
 def _parse_command(name: str, argv: Sequence[str]) -> CommandLine:
-    known = (*JOB_COMMANDS, *PATH_COMMANDS)
+    known = (*JOB_COMMANDS, *PATH_COMMANDS, *TOOL_COMMANDS)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"mlps {near[0]}" if near else "an override has the form key=value; see mlps --help"
@@ -133,6 +134,12 @@ def _dispatch(line: CommandLine) -> int:
         return 0
     if line.command == "hydra":
         return _show_configuration(line.words)
+    if line.command == "lockfile":
+        from .lockfile_command import lockfile
+
+        return lockfile(
+            line.words, as_json=line.as_json, environ=os.environ, out=sys.stdout, notes=sys.stderr
+        )
     return _run_command(line)
 
 

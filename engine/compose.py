@@ -31,7 +31,7 @@ from .canonical import Document, sha256_file
 from .errors import ConfigError, Problem
 from .options import GROUPS, find_options, packaged_conf, shadowed
 
-PATH_KEYS = ("data_dir", "results_dir", "benchmark.trace.path", "cluster.hostfile")
+PATH_KEYS = ("data_dir", "results_dir", "benchmark.trace.path", "cluster.hostfile", "lockfile")
 
 
 def _product(*factors: float) -> float:

@@ -7,15 +7,17 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, distributions, requires, version
 from importlib.resources import files
 from pathlib import Path
 
 import psutil
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from . import processes
 from .canonical import Document, canonical_json, sha256_file, sha256_hex
+from .lockfile import Lockfile
 
 PARTS = ("mlps.engine", "mlps.engines", "mlps.conf", "mlps.schemas")
 
@@ -43,13 +45,27 @@ def host_name() -> str:
     return platform.node()
 
 
-def describe_environment(program: Path, env: Mapping[str, str]) -> Document:
+def installed_versions() -> dict[str, str]:
+    """Version of every package that the running Python would import, by its normal name."""
+    found: dict[str, str] = {}
+    for package in distributions():
+        name, number = package.metadata["Name"], package.metadata["Version"]
+        # The first on the way counts; a directory that lost its metadata is no package.
+        if name and number:
+            found.setdefault(canonicalize_name(name), number)
+    return found
+
+
+def describe_environment(
+    program: Path, env: Mapping[str, str], lockfile: Lockfile | None = None
+) -> Document:
     """Software and machine that started the job; of variables only names, and the paths."""
     system = platform.uname()
     return {
         "mlps": {"version": mlps_version(), "content_sha256": content_sha256()},
         "python": {"executable": sys.executable, "version": platform.python_version()},
         "packages": _packages(),
+        "lockfile": None if lockfile is None else _lockfile(lockfile),
         "launcher": {"program": str(program), "version": _launcher_version(program, env)},
         "host": {
             "name": host_name(),
@@ -85,6 +101,10 @@ def _packages() -> dict[str, str]:
         except PackageNotFoundError:
             found[requirement.name] = "missing"
     return dict(sorted(found.items()))
+
+
+def _lockfile(lockfile: Lockfile) -> Document:
+    return {"path": str(lockfile.path), "sha256": lockfile.sha256}
 
 
 def _launcher_version(program: Path, env: Mapping[str, str]) -> str:

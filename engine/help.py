@@ -27,8 +27,10 @@ Commands:
   history  [RESULTS_DIR] [--json]    the archives of a results directory
   rerun    ARCHIVE [--json]          the same job once more
   resume   ARCHIVE [--json]          the rest of a job that was stopped or failed
+  lockfile generate|verify [--help]  pin the packages that a job runs with, and compare them
 
-Root keys: data_dir (the storage under test), results_dir, seed, trials, stages, fail_fast (sweeps).
+Root keys: data_dir (the storage under test), results_dir, seed, trials, stages, lockfile,
+  fail_fast (sweeps).
 Flags: --json, --config-dir DIR, --cfg job, --version, -sc install=bash (completion).
 Own options: files in ./conf or MLPS_CONF_PATH, such as conf/cluster/mylab.yaml.
 Exit codes: 0 valid, 2 configuration, 3 machine not ready, 4 stage failed, 5 results unusable,

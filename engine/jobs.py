@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .allocation import find_hosts
 from .compose import Composition, compose
-from .errors import ConfigError
+from .errors import ConfigError, problem_at
+from .lockfile import read_lockfile
 from .options import user_conf_dirs
 from .plan import Plan, make_plan
 from .rank_environment import find_program, rank_environment
@@ -41,6 +42,7 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Prepa
     if problems:
         raise ConfigError.of(problems)
     spec = build(document, where)
+    _check_lockfile(spec, where)
     return PreparedJob(
         composition=composition,
         spec=spec,
@@ -54,7 +56,20 @@ def plan_here(spec: JobSpec) -> Plan:
     launcher = spec.launcher
     env = rank_environment(spec, "plan", os.environ)
     found = None if launcher.program is None else find_program(launcher.program, env)
-    return make_plan(spec, python=sys.executable, program=None if found is None else str(found))
+    return make_plan(
+        spec, python=sys.executable, program=None if found is None else str(found), shell=env
+    )
+
+
+def _check_lockfile(spec: JobSpec, where: Mapping[str, str]) -> None:
+    """Refuse a lock file that cannot be read; preflight compares what it pins."""
+    if spec.lockfile is None:
+        return
+    try:
+        read_lockfile(spec.lockfile)
+    except ConfigError as error:
+        problem = problem_at("lockfile", error.message, where, hint=error.hint)
+        raise ConfigError.of([problem]) from error
 
 
 def conf_dirs(config_dirs: Sequence[Path]) -> tuple[Path, ...]:

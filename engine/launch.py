@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from .hosts import HOSTFILE, Host, is_local
 from .launcher import SETTINGS, Launcher
@@ -31,10 +32,12 @@ def build_argv(
     *,
     hosts: Sequence[Host],
     program: str | None = None,
+    variables: Sequence[str] = (),
 ) -> Argv:
     """The argv that starts `command` once for each rank, block-wise over the hosts.
 
-    `program` is the launcher's program where it was found; its bare name otherwise.
+    `program` is the launcher's program where it was found; its bare name otherwise. `variables` are
+    the names of those that ranks get.
     """
     entries = [_entry(launcher.host_format, host) for host in hosts]
     named = ",".join(entries)
@@ -46,11 +49,12 @@ def build_argv(
         "{hosts}": named,
         "{hostfile}": HOSTFILE,
         "{ssh}": launcher.ssh or "",
+        "{program_prefix}": str(PurePosixPath(program or "").parent.parent),
         **{f"{{{name}}}": value for name, value in launcher.settings.items()},
     }
     lists: dict[str, Sequence[str]] = {
         "{hosts}": launcher.parts.get(part) or (),
-        "{forward}": tuple(_forward(launcher)),
+        "{forward}": tuple(_forward(launcher, variables)),
         "{extra_args}": launcher.extra_args,
         "{command}": tuple(command),
     }
@@ -64,9 +68,10 @@ def build_argv(
     )
 
 
-def rank_variables(launcher: Launcher) -> tuple[str, ...]:
-    """Names of all variables that ranks get, the job's own first."""
-    return tuple(dict.fromkeys((JOB_VARIABLE, RUN_VARIABLE, *launcher.forward_env, *launcher.env)))
+def rank_variables(launcher: Launcher, shell: Collection[str]) -> tuple[str, ...]:
+    """Names of all variables that ranks get, the job's own first; `shell` has some to forward."""
+    forwarded = [name for name in launcher.forward_env if name in shell or name == "PATH"]
+    return tuple(dict.fromkeys((JOB_VARIABLE, RUN_VARIABLE, *forwarded, *launcher.env)))
 
 
 def _entry(form: str, host: Host) -> str:
@@ -81,8 +86,8 @@ def _hosts_part(launcher: Launcher, hosts: Sequence[Host], named: str) -> str:
     return "hostfile" if is_long and launcher.parts.get("hostfile") is not None else "hosts"
 
 
-def _forward(launcher: Launcher) -> Iterator[str]:
-    for name in rank_variables(launcher):
+def _forward(launcher: Launcher, variables: Sequence[str]) -> Iterator[str]:
+    for name in variables:
         for word in launcher.parts.get("forward") or ():
             yield word.replace("{name}", name)
 

@@ -50,7 +50,7 @@ class Plan:
     """All launches of a job.
 
     `python` is the interpreter of the ranks and `program` the launcher's program (None where there
-    is none); where they stand on this machine is all that a plan takes from outside the job.
+    is none), `variables` the names of what ranks get; no more is taken from outside the job.
     """
 
     job_sha256: str
@@ -105,26 +105,30 @@ class Plan:
         }
 
 
-def make_plan(spec: JobSpec, *, python: str, program: str | None = None) -> Plan:
+def make_plan(
+    spec: JobSpec, *, python: str, program: str | None = None, shell: Collection[str] = ()
+) -> Plan:
     """The launches of a job, whose ranks run under `python` unless the cluster names its own.
 
     `program` is where the launcher's program was found; without it the argv holds its bare name.
+    `shell` are the names of the variables that the launcher's environment can forward.
     """
     interpreter = spec.cluster.python or python
+    variables = rank_variables(spec.launcher, shell)
     starter = None if spec.launcher.program is None else program or spec.launcher.program
     launches: list[Launch] = []
     for index, step in enumerate(_steps(spec)):
         before = launches[-1].option if launches else None
         changes = step.option is not None and before is not None and step.option != before
         delay_s = spec.option_delay_s if changes else 0.0
-        launches.append(_launch(spec, (interpreter, starter), index, step, delay_s))
+        launches.append(_launch(spec, (interpreter, starter, variables), index, step, delay_s))
     return Plan(
         job_sha256=spec.sha256,
         python=interpreter,
         program=starter,
         hosts=spec.cluster.names,
         ranks=spec.cluster.ranks,
-        variables=rank_variables(spec.launcher),
+        variables=variables,
         launches=tuple(launches),
     )
 
@@ -145,7 +149,9 @@ def without_hosts(spec: JobSpec, plan: Plan, launch: Launch, lost: Collection[st
         raise ValueError(f"all hosts were lost: {host_ranges(plan.hosts)}")
     arguments = _arguments(launch.stage, launch.option, launch.trial)
     command = engine_command(spec, plan.python, *arguments, "--ranks", str(launch.ranks))
-    argv = build_argv(spec.launcher, command, hosts=hosts, program=plan.program)
+    argv = build_argv(
+        spec.launcher, command, hosts=hosts, program=plan.program, variables=plan.variables
+    )
     return replace(launch, argv=argv.words, hosts=hosts, hostfile=argv.hostfile)
 
 
@@ -204,15 +210,20 @@ def _arguments(stage: str, option: str | None, trial: int | None) -> list[str]:
 
 
 def _launch(
-    spec: JobSpec, programs: tuple[str, str | None], index: int, step: Step, delay_s: float
+    spec: JobSpec,
+    outside: tuple[str, str | None, tuple[str, ...]],
+    index: int,
+    step: Step,
+    delay_s: float,
 ) -> Launch:
     stage, option, trial = step
-    python, program = programs
+    python, program, variables = outside
     argv = build_argv(
         spec.launcher,
         engine_command(spec, python, *_arguments(stage.name, option, trial)),
         hosts=spec.cluster.hosts,
         program=program,
+        variables=variables,
     )
     return Launch(
         index=index,

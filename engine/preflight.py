@@ -15,7 +15,9 @@ import psutil
 
 from . import processes
 from .canonical import Document
+from .environment import installed_versions
 from .hosts import LOCAL_NAMES
+from .lockfile import Lockfile, compare, in_words, pip_commands, read_lockfile
 from .plan import Plan, engine_command
 from .rank_environment import find_program, rank_environment
 from .rules import Finding
@@ -47,27 +49,37 @@ class Needs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What preflight found: the launcher's program, the engine's needs, all findings."""
+    """What preflight found: the launcher's program, the engine's needs, all findings.
+
+    `lockfile` is the job's lock file as it was compared.
+    """
 
     program: Path | None
     needs: Needs | None
     findings: tuple[Finding, ...]
+    lockfile: Lockfile | None = None
 
 
 def check_machine(spec: JobSpec, plan: Plan, environ: Mapping[str, str]) -> Machine:
-    """Check this machine for a job. Writes nothing that stays."""
+    """Check this machine for a job. Writes nothing that stays.
+
+    Raises ConfigError where the job's lock file cannot be read.
+    """
     env = rank_environment(spec, "preflight", environ)
     program = find_program(plan.program or plan.python, env)
     findings: list[Finding] = []
     if program is None:
         findings.append(_no_launcher(spec))
     needs = _ask_needs(spec, plan, env, findings)
+    lockfile = None if spec.lockfile is None else read_lockfile(spec.lockfile)
+    if lockfile is not None:
+        findings += lockfile_findings(lockfile, installed_versions(), python=sys.executable)
     findings += _data_dir(spec)
     findings += _results_dir(spec)
     if needs is not None:
         findings += _space(spec, needs)
         findings += _memory(spec, needs)
-    return Machine(program=program, needs=needs, findings=tuple(findings))
+    return Machine(program=program, needs=needs, findings=tuple(findings), lockfile=lockfile)
 
 
 def _no_launcher(spec: JobSpec) -> Finding:
@@ -127,6 +139,22 @@ def _engine_failed(spec: JobSpec, error: Exception) -> Finding:
         key="benchmark",
         text=f"engine {spec.engine} cannot run this job: {text}",
     )
+
+
+def lockfile_findings(
+    lockfile: Lockfile, versions: Mapping[str, str | None], *, python: str, host: str | None = None
+) -> Iterator[Finding]:
+    """What must be mended before the packages of a host's Python are those of the lock file."""
+    flaws = compare(lockfile, versions).flaws()
+    if flaws:
+        yield Finding(
+            rule="PKG-03",
+            severity="error",
+            key="lockfile",
+            text=f"{lockfile.path}: {in_words(flaws)}",
+            hint="; ".join(pip_commands(flaws, python)),
+            host=host,
+        )
 
 
 # ---------------------------------------------------------------- directories

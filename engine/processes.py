@@ -87,7 +87,9 @@ def _open_hostfile(text: str | None) -> Iterator[tuple[int, ...]]:
         os.close(descriptor)
 
 
-def output(argv: Sequence[str], *, env: Mapping[str, str], limit_s: float) -> bytes:
+def output(
+    argv: Sequence[str], *, env: Mapping[str, str], limit_s: float, stdin: bytes = b""
+) -> bytes:
     """Standard output of a short program. Raises OSError and subprocess.SubprocessError."""
     done = subprocess.run(
         list(argv),
@@ -95,7 +97,7 @@ def output(argv: Sequence[str], *, env: Mapping[str, str], limit_s: float) -> by
         timeout=limit_s,
         check=True,
         capture_output=True,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
     )
     return done.stdout
 

@@ -25,6 +25,7 @@ RULES: Mapping[str, str] = {
     "ENV-01": "the launcher's program is installed",
     "ENV-02": "the benchmark's engine starts and states what it needs",
     "ENV-03": "every rank has the memory that the engine needs",
+    "PKG-03": "the installed packages are those of the job's lock file",
     "DIR-01": "data_dir is a directory that the job can write to",
     "DIR-02": "results_dir can be written to",
     "DIR-03": "data_dir and results_dir are different directories",

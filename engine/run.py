@@ -140,7 +140,7 @@ def _write_inputs(
     archive: Archive, request: Request, machine: Machine, program: Path, env: Mapping[str, str]
 ) -> None:
     spec = request.spec
-    environment = describe_environment(program, env) | {
+    environment = describe_environment(program, env, machine.lockfile) | {
         "started_utc": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "needs": None if machine.needs is None else machine.needs.as_document(),
         "preflight": [finding.as_document() for finding in machine.findings],

@@ -81,6 +81,7 @@ class JobSpec:
     workloads: tuple[str, ...]
     data_dir: Path
     results_dir: Path
+    lockfile: Path | None
 
     @property
     def canonical(self) -> bytes:
@@ -119,7 +120,7 @@ def build(values: Document, where: Mapping[str, str]) -> JobSpec:
 def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> JobSpec:
     benchmark = document["benchmark"]
     division = document["division"]
-    selected = document["stages"]
+    selected, lockfile = document["stages"], document["lockfile"]
     return JobSpec(
         document=document,
         sha256=sha256_hex(canonical_json(document)),
@@ -149,6 +150,7 @@ def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> Job
         workloads=tuple(document["edition"]["workloads"]),
         data_dir=Path(document["data_dir"]),
         results_dir=Path(document["results_dir"]),
+        lockfile=None if lockfile is None else Path(lockfile),
     )
 
 

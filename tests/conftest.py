@@ -24,6 +24,7 @@ from mlps.engine import preflight
 from mlps.engine.archive import Archive
 from mlps.engine.canonical import Document
 from mlps.engine.compose import compose
+from mlps.engine.jobs import plan_here
 from mlps.engine.plan import Plan, make_plan
 from mlps.engine.preflight import Needs
 from mlps.engine.progress import PlainDisplay
@@ -389,7 +390,7 @@ class Silent(PlainDisplay):
 def request_of(spec: JobSpec, **changes: Any) -> Request:
     keys: dict[str, Any] = {
         "spec": spec,
-        "plan": make_plan(spec, python=sys.executable),
+        "plan": plan_here(spec),
         "origins": {},
         "choices": {},
         "overrides": ("seed=42",),

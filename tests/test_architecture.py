@@ -14,8 +14,8 @@ from mlps.engine.options import packaged_conf
 ROOT = packaged_conf().parent
 PURE = (
     "aggregate", "canonical", "cluster", "collect", "errors", "hosts", "latency", "launch",
-    "launcher", "plan", "roofline", "rules", "schema", "search", "spec", "stage_rules", "steady",
-    "units",
+    "launcher", "lockfile", "plan", "roofline", "rules", "schema", "search", "spec", "stage_rules",
+    "steady", "units",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}
@@ -100,7 +100,11 @@ def test_only_processes_starts_processes():
 def test_pure_modules_see_no_clock_no_disk_and_no_process(name):
     path = ROOT / "engine" / f"{name}.py"
     assert not top_level(path) & {*CLOCK_AND_PROCESSES, "psutil", "random", "secrets"}
-    allowed = {"schema": {"read_text"}, "canonical": {"open"}}.get(name, set())
+    allowed = {
+        "schema": {"read_text"},
+        "canonical": {"open"},
+        "lockfile": {"open", "is_file", "exists"},
+    }.get(name, set())
     disk = {
         "open", "read_text", "read_bytes", "write_text", "write_bytes", "exists", "is_file",
         "is_dir", "mkdir", "unlink", "stat", "iterdir", "glob", "rglob", "absolute", "resolve",

@@ -76,12 +76,12 @@ def test_configuration_directories(tmp_path, form):
         (
             "reprot x",
             "reprot: no such command; there are: plan, doctor, verify, report, history, rerun, "
-            "resume\n  hint: mlps report",
+            "resume, lockfile\n  hint: mlps report",
         ),
         (
             "xyzzy",
             "xyzzy: no such command; there are: plan, doctor, verify, report, history, rerun, "
-            "resume\n  hint: an override has the form key=value; see mlps --help",
+            "resume, lockfile\n  hint: an override has the form key=value; see mlps --help",
         ),
         (
             "seed=1 plan",

@@ -251,7 +251,7 @@ def limits(spec):
 
 
 def argv(spec):
-    return make_plan(spec, python="python3").launches[0].argv
+    return make_plan(spec, python="python3", shell=["HOME"]).launches[0].argv
 
 
 def findings(spec):
@@ -364,6 +364,7 @@ EFFECTS = {
     "seed": ({}, 7, lambda spec: spec.env_value),
     "trials": ({}, 3, launches),
     "stages": ({}, ["run"], launches),
+    "lockfile": ({}, "/my.lock", lambda spec: spec.lockfile),
 }  # fmt: skip
 
 # The key of a list's items is changed by changing the list.

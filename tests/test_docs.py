@@ -29,6 +29,8 @@ from mlps.engine.errors import ConfigError, MlpsError
 from mlps.engine.help import COMMANDS
 from mlps.engine.hosts import expand_hosts
 from mlps.engine.jobs import PreparedJob, prepare
+from mlps.engine.lockfile import read_lockfile
+from mlps.engine.lockfile_command import parse_arguments
 from mlps.engine.options import find_options
 from mlps.engine.protocol import parse_event, parse_ranks, result_flaws
 from mlps.engine.roofline import Around, Roofline, metrics_against
@@ -100,10 +102,10 @@ def first_cells(text: str, head: str) -> list[str]:
 
 
 def write_own_options(text: str, directory: Path) -> None:
-    """Put the YAML files of a page where it says that they are."""
+    """Put the files of a page, options and lock files, where it says that they are."""
     for head, block in blocks(text):
         kind, _, place = head.partition(" ")
-        if kind == "yaml" and place:
+        if kind in ("yaml", "text") and place:
             path = directory / place
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block, encoding="utf-8")
@@ -145,6 +147,8 @@ def command_flaws(command: str, own: Path) -> list[str]:
                 prepared(*combination)
         elif line.command == "hydra":
             return hydra_flaws(line.words)
+        elif line.command == "lockfile":
+            lockfile_flaws(line.words, own)
         elif line.command not in ("help", "version"):
             return path_flaws(line)
     except MlpsError as error:
@@ -180,6 +184,13 @@ def hydra_flaws(words: Sequence[str]) -> list[str]:
         return flaws + ([] if value.startswith(("install=", "query=")) else [f"-sc {value}"])
     prepared(*(word for word in words if "=" in word))
     return flaws
+
+
+def lockfile_flaws(words: Sequence[str], own: Path) -> None:
+    """Raises ConfigError where the words are wrong, or a lock file is none."""
+    options = parse_arguments(words)
+    if options.word == "verify" and (own / options.lockfile).exists():
+        read_lockfile(own / options.lockfile)
 
 
 def path_flaws(line: CommandLine) -> list[str]:
@@ -231,6 +242,9 @@ def test_the_pages_show_every_command(own_options):
         "mlps verify results --csv",
         "mlps resume one two",
         "mlps package results",
+        "mlps lockfile",
+        "mlps lockfile generate --deep",
+        "mlps plan benchmark=kvcache/quick lockfile=nowhere.lock",
     ],
 )
 def test_a_wrong_command_is_found(command, own_options):
@@ -277,7 +291,7 @@ def _typed_flaw(head: str, typed: str, becomes: str) -> str | None:
     if becomes.startswith("refused"):
         return "is not refused"
     if head == "the hosts":
-        hosts = ["this machine" if host == "localhost" else host for host in job.spec.cluster.hosts]
+        hosts = ["this machine" if host == "localhost" else host for host in job.spec.cluster.names]
         return None if _named_hosts(becomes) == hosts else f"gives {hosts}"
     value = flatten(job.spec.document)[word.partition("=")[0]]
     return None if json.loads(spans(becomes)[0]) == value else f"gives {value!r}"
@@ -292,7 +306,8 @@ def _named_hosts(text: str) -> list[str]:
             hosts.append(first)
             continue
         digits = len(re.search(r"\d+$", first)[0])
-        hosts += expand_hosts([f"{first[:-digits]}[{first[-digits:]}-{last[-digits:]}]"])
+        found = expand_hosts([f"{first[:-digits]}[{first[-digits:]}-{last[-digits:]}]"])
+        hosts += [host.name for host in found]
     return hosts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -13,7 +14,14 @@ from pathlib import Path
 import psutil
 
 from mlps.engine import environment
-from mlps.engine.environment import content_sha256, describe_environment, host_name, mlps_version
+from mlps.engine.environment import (
+    content_sha256,
+    describe_environment,
+    host_name,
+    installed_versions,
+    mlps_version,
+)
+from mlps.engine.lockfile import read_lockfile
 
 
 def program(tmp_path, text):
@@ -49,6 +57,29 @@ def test_packages_are_those_that_mlps_depends_on(tmp_path):
     assert packages["hydra-core"] == version("hydra-core")
     assert "pytest" not in packages
     assert list(packages) == sorted(packages)
+
+
+def test_the_lock_file_is_named_by_its_content(tmp_path):
+    path = tmp_path / "my.lock"
+    path.write_text("rich==1.0\n")
+    described = describe_environment(program(tmp_path, ""), {}, read_lockfile(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert described["lockfile"] == {"path": str(path), "sha256": digest}
+    assert describe_environment(program(tmp_path, ""), {})["lockfile"] is None
+
+
+def test_what_is_installed(tmp_path, monkeypatch):
+    found = installed_versions()
+    assert found["hydra-core"] == version("hydra-core")
+    assert found["mlps"] == version("mlps")
+
+    for place, name, number in (("a", "My.Odd_Pkg", "7"), ("b", "my-odd-pkg", "8"), ("a", "", "")):
+        directory = tmp_path / place / f"{name or 'broken'}-{number}.dist-info"
+        directory.mkdir(parents=True)
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n" if name else ""
+        (directory / "METADATA").write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "a"), str(tmp_path / "b")])
+    assert installed_versions() == {"my-odd-pkg": "7"}
 
 
 def test_a_launcher_that_says_nothing_useful(tmp_path, monkeypatch):

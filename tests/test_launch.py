@@ -37,7 +37,11 @@ def on(names, ranks=2):
 
 
 def argv(launcher, names=("localhost",), ranks=2, program=None):
-    return list(build_argv(launcher, COMMAND, hosts=on(names, ranks), program=program).words)
+    variables = rank_variables(launcher, launcher.forward_env)
+    built = build_argv(
+        launcher, COMMAND, hosts=on(names, ranks), program=program, variables=variables
+    )
+    return list(built.words)
 
 
 HERE, THERE = ["localhost"], ["node1", "node2"]
@@ -60,7 +64,8 @@ SRUN_REST = (
         (
             "openmpi",
             THERE,
-            "prterun --personality ompi --host node1:2,node2:2 --mca plm_ssh_agent ssh -n 4 "
+            "prterun --personality ompi --host node1:2,node2:2 --prefix /opt/ompi "
+            "--mca plm_ssh_agent ssh -n 4 "
             "--bind-to none FORWARD",
         ),
         (
@@ -87,7 +92,10 @@ SRUN_REST = (
 )
 def test_packaged_launchers(launchers, name, hosts, expected):
     words = expected.replace("FORWARD", " ".join(FORWARD)).split()
-    assert argv(launchers[name], hosts) == [*words, *COMMAND]
+    program = f"/opt/ompi/bin/{words[0]}" if words else None
+    assert argv(launchers[name], hosts, program=program) == [
+        *([program] if program else []), *words[1:], *COMMAND,
+    ]  # fmt: skip
 
 
 def test_the_program_stands_where_it_was_found(launchers):
@@ -144,7 +152,13 @@ def test_variables_are_named_once_the_jobs_own_first(launchers):
     launcher = replace(
         launchers["mpich"], forward_env=("PATH", "HOME", "PATH"), env={"X": "1", "HOME": "/h"}
     )
-    assert rank_variables(launcher) == ("MLPS_JOB", "MLPS_RUN_ID", "PATH", "HOME", "X")
+    shell = ("HOME", "OTHER")
+    assert rank_variables(launcher, shell) == ("MLPS_JOB", "MLPS_RUN_ID", "PATH", "HOME", "X")
+
+
+def test_what_the_shell_does_not_have_is_not_forwarded(launchers):
+    launcher = replace(launchers["mpich"], forward_env=("PATH", "LC_ALL", "USER"), env={})
+    assert rank_variables(launcher, ["USER"]) == ("MLPS_JOB", "MLPS_RUN_ID", "PATH", "USER")
 
 
 def test_every_variable_is_forwarded_where_the_launcher_wants_it(launchers):

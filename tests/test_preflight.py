@@ -1,4 +1,4 @@
-"""The check of the machine: where each ENV, DIR and CAP rule fires and where it does not."""
+"""The check of the machine: where each ENV, PKG, DIR and CAP rule fires and where it does not."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 import os
 import sys
 from collections import namedtuple
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from mlps.engine import preflight
+from mlps.engine.errors import ConfigError
+from mlps.engine.lockfile import read_lockfile
 from mlps.engine.plan import make_plan
-from mlps.engine.preflight import Needs, check_machine
+from mlps.engine.preflight import Needs, check_machine, lockfile_findings
 
 GIB = 2**30
 NEEDS = {"disk_bytes": 3 * GIB, "memory_bytes_per_rank": GIB, "disk_arithmetic": "3 users x 1 GiB"}
@@ -193,6 +196,51 @@ def test_env_03_is_silent_with_memory_and_for_other_hosts(check, monkeypatch):
     assert texts(check({"cluster.ranks_per_host": 3})) == []
     memory(monkeypatch, 0)
     assert texts(check({"cluster.hosts": ["node1"]})) == []
+
+
+# ---------------------------------------------------------------- PKG
+
+
+@pytest.fixture
+def lock(tmp_path):
+    """Writes a lock file; the change of a job that names it."""
+
+    def lock(text):
+        (tmp_path / "my.lock").write_text(text)
+        return {"lockfile": str(tmp_path / "my.lock")}
+
+    return lock
+
+
+def test_pkg_03_fires_where_a_package_is_not_as_locked(check, lock, tmp_path):
+    rich = version("rich")
+    assert texts(check(lock(f"rich==1.0\nnosuch-package==3\nnumpy=={version('numpy')}\n"))) == [
+        f"error PKG-03 lockfile: {tmp_path}/my.lock: nosuch-package 3 is missing; rich is {rich} "
+        f"instead of 1.0\n  hint: {sys.executable} -m pip install nosuch-package==3 rich==1.0"
+    ]
+
+
+def test_pkg_03_is_silent_where_all_is_as_locked(check, lock, tmp_path):
+    machine = check(lock(f"rich=={version('rich')}\nmpi4py==0.1\n"))
+    assert texts(machine) == []
+    assert machine.lockfile.path == tmp_path / "my.lock"
+    assert check().lockfile is None
+
+
+def test_pkg_03_names_the_host_whose_versions_it_was_given(lock, tmp_path):
+    lock("rich==1.0\n")
+    locked = read_lockfile(tmp_path / "my.lock")
+    (found,) = lockfile_findings(locked, {"rich": "2.0"}, python="/py", host="node2")
+    assert str(found) == (
+        f"error PKG-03 node2 lockfile: {tmp_path}/my.lock: rich is 2.0 instead of 1.0\n"
+        "  hint: /py -m pip install rich==1.0"
+    )
+    assert [*lockfile_findings(locked, {"rich": "1.0"}, python="/py")] == []
+
+
+def test_a_lock_file_that_has_gone_is_no_finding(check, tmp_path):
+    with pytest.raises(ConfigError, match="does not exist"):
+        check({"lockfile": str(tmp_path / "gone.lock")})
 
 
 # ---------------------------------------------------------------- DIR

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from mlps.engine import processes
+from mlps.engine.hosts import HOSTFILE, HOSTFILE_DESCRIPTOR
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -190,6 +191,7 @@ def test_a_group_dies_with_its_owner(tmp_path):
 import os, sys, time
 from pathlib import Path
 from mlps.engine import processes
+from mlps.engine.hosts import HOSTFILE, HOSTFILE_DESCRIPTOR
 process = processes.start(["x", "-S", "-c", {SLEEPER!r}], env={{}},
                           program=Path(sys.executable), stderr=sys.stderr.buffer)
 process.stdout.readline()
@@ -226,6 +228,7 @@ ADOPTER = """
 import os, subprocess, sys
 import psutil
 from mlps.engine import processes
+from mlps.engine.hosts import HOSTFILE, HOSTFILE_DESCRIPTOR
 processes.adopt_orphans()
 orphan = psutil.Process(int(subprocess.check_output([sys.executable, "-S", "-c", sys.argv[1]])))
 print(orphan.ppid() == os.getpid())
@@ -245,3 +248,31 @@ time.sleep(60)
 def test_orphans_are_adopted():
     done = subprocess.check_output([sys.executable, "-c", ADOPTER, LEAVER], text=True)
     assert done == "True\n"
+
+
+READS = "import sys; print(open(sys.argv[1]).read() + open(sys.argv[1]).read())"
+
+
+def test_a_hostfile_is_read_by_its_name_and_leaves_nothing(tmp_path):
+    before = sorted(Path("/proc/self/fd").iterdir())
+    process = processes.start(
+        [sys.executable, "-S", "-c", READS, HOSTFILE],
+        env={},
+        program=Path(sys.executable),
+        stderr=None,
+        hostfile="node1:2\n",
+    )
+    out, _ = process.communicate(timeout=10)
+    assert out.decode().split() == ["node1:2", "node1:2"]
+    assert len(sorted(Path("/proc/self/fd").iterdir())) == len(before)
+
+
+def test_a_hostfile_whose_number_is_taken_is_refused():
+    taken = os.dup2(os.open(os.devnull, os.O_RDONLY), HOSTFILE_DESCRIPTOR)
+    try:
+        with pytest.raises(OSError, match="descriptor 199 is in use"):
+            processes.start(
+                ["x"], env={}, program=Path(sys.executable), stderr=None, hostfile="node1\n"
+            )
+    finally:
+        os.close(taken)
