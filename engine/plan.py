@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .canonical import Document
-from .hosts import Host
+from .hosts import Host, host_ranges
 from .launch import build_argv, rank_variables
 from .spec import JobSpec, Stage, When
 
@@ -139,6 +139,22 @@ def engine_command(spec: JobSpec, python: str, *arguments: str) -> tuple[str, ..
     return (python, "-P", "-m", f"mlps.engines.{spec.engine}", *arguments)
 
 
+def without_hosts(spec: JobSpec, plan: Plan, launch: Launch, lost: Collection[str]) -> Launch:
+    """The launch on the hosts that are left, whose ranks stand in for those of the lost ones.
+
+    Raises ValueError where no host is left.
+    """
+    hosts = tuple(host for host in launch.hosts if host.name not in lost)
+    if not hosts:
+        raise ValueError(f"all hosts were lost: {host_ranges(plan.hosts)}")
+    arguments = _arguments(launch.stage, launch.option, launch.trial)
+    command = engine_command(spec, plan.python, *arguments, "--ranks", str(launch.ranks))
+    argv = build_argv(
+        spec.launcher, command, hosts=hosts, program=plan.program, variables=plan.variables
+    )
+    return replace(launch, argv=argv.words, hosts=hosts, hostfile=argv.hostfile)
+
+
 class Step(NamedTuple):
     """A stage for one option and trial."""
 
@@ -187,6 +203,12 @@ def _run_end(stages: list[Stage], start: int, each: str) -> int:
     return end
 
 
+def _arguments(stage: str, option: str | None, trial: int | None) -> list[str]:
+    arguments = ["--stage", stage]
+    arguments += [] if option is None else ["--option", option]
+    return arguments + ([] if trial is None else ["--trial", str(trial)])
+
+
 def _launch(
     spec: JobSpec,
     outside: tuple[str, str | None, tuple[str, ...]],
@@ -196,12 +218,9 @@ def _launch(
 ) -> Launch:
     stage, option, trial = step
     python, program, variables = outside
-    arguments = ["--stage", stage.name]
-    arguments += [] if option is None else ["--option", option]
-    arguments += [] if trial is None else ["--trial", str(trial)]
     argv = build_argv(
         spec.launcher,
-        engine_command(spec, python, *arguments),
+        engine_command(spec, python, *_arguments(stage.name, option, trial)),
         hosts=spec.cluster.hosts,
         program=program,
         variables=variables,

@@ -12,15 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import psutil
 
 from .hosts import HOSTFILE_DESCRIPTOR
 
 TERMINATE_GRACE_S = 5.0
+# What a launcher that has ended by itself leaves behind says why, and ends by itself, or not.
+ORPHAN_GRACE_S = 1.0
+# Exit status of ssh when the other end has gone, or a signal ended what it ran there.
+SSH_CUT_OFF = 255
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -101,6 +105,8 @@ def output(
 def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     """End a process and all that it started: SIGTERM, after `grace_s` SIGKILL. Never raises."""
     family = _descendants(os.getpid())
+    if process.poll() is not None and grace_s > 0:
+        _wait_for(family)
     if process.poll() is None and grace_s > 0:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -118,6 +124,63 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
         _reap(process)
         if not alive:
             return
+        time.sleep(0.02)
+
+
+def helpers(pid: int, hosts: Collection[str]) -> dict[int, str]:
+    """Processes that a launcher has started to reach other hosts, and the host of each."""
+    found = {}
+    for child in _descendants(pid):
+        with contextlib.suppress(psutil.Error):
+            words = {word.rpartition("@")[2] for word in child.cmdline()}
+            for host in words.intersection(hosts):
+                found[child.pid] = host
+    return found
+
+
+def first_ended(pids: Collection[int]) -> list[int]:
+    """Which of a launcher's helpers ended before it, and not because of it.
+
+    Their parent has heard of these, or they ended as ssh does that was cut off; the others became
+    children of this process. Gives up after a moment where they do not end.
+    """
+    deadline = time.monotonic() + ORPHAN_GRACE_S
+    while True:
+        ends = {pid: _end_of(pid) for pid in pids}
+        if "alive" not in ends.values() or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    for end in ("gone", "cut off"):
+        found = [pid for pid in pids if ends[pid] == end]
+        if found:
+            return found
+    return []
+
+
+def _end_of(pid: int) -> Literal["alive", "gone", "cut off", "ended"]:
+    """How a child of this process has ended, which stays to be collected."""
+    try:
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return "alive" if psutil.pid_exists(pid) else "gone"
+    if end is None:
+        return "alive"
+    return "cut off" if end.si_status == SSH_CUT_OFF else "ended"
+
+
+def peers(pid: int) -> set[str]:
+    """Addresses from which others are connected to a process; none where that cannot be seen."""
+    try:
+        connections = psutil.Process(pid).net_connections("inet")
+    except psutil.Error:
+        return set()
+    remote = (connection.raddr for connection in connections if connection.raddr)
+    return {address.ip.removeprefix("::ffff:") for address in remote}
+
+
+def _wait_for(family: Sequence[psutil.Process]) -> None:
+    deadline = time.monotonic() + ORPHAN_GRACE_S
+    while time.monotonic() < deadline and any(_is_alive(child) for child in family):
         time.sleep(0.02)
 
 

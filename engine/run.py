@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from .collect import stage_metrics
 from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
-from .plan import Launch, Plan
+from .hosts import host_ranges
+from .launch import RUN_VARIABLE
+from .plan import Launch, Plan, without_hosts
 from .preflight import Machine, check_machine
 from .progress import Display
 from .rank_environment import find_program, rank_environment
@@ -186,6 +188,14 @@ class _Stages:
     outcomes: dict[str, Document] = field(default_factory=dict)
     results: dict[str, Document] = field(default_factory=dict)
 
+    @property
+    def lost_hosts(self) -> tuple[str, ...]:
+        """Hosts that were lost up to now."""
+        lost = [
+            host for outcome in self.outcomes.values() for host in outcome.get("lost_hosts", ())
+        ]
+        return tuple(dict.fromkeys(lost))
+
     def add(self, name: str, outcome: Document, result: Document | None) -> None:
         self.outcomes[name] = outcome
         if result is not None:
@@ -208,7 +218,7 @@ def _run_stages(runner: _Runner) -> _Stages:
                 outcome = Outcome(name=launch.name, status="not_run", message=blocked)
                 files.make_stage(runner.archive, launch.name)
             else:
-                outcome = _run_stage(runner, launch)
+                outcome = _run_on_rest(runner, launch, stages.lost_hosts)
             stages.add(launch.name, outcome.as_document(), outcome.result)
             _write_outcome(runner.archive, outcome)
         except ArchiveError:
@@ -217,6 +227,32 @@ def _run_stages(runner: _Runner) -> _Stages:
         if blocked is None and outcome.status != "complete":
             blocked = f"stage {launch.name} {outcome.status}"
     return stages
+
+
+def _run_on_rest(runner: _Runner, launch: Launch, lost: tuple[str, ...]) -> Outcome:
+    """Run a stage on the hosts that are left. Only stages that clean up still run after a loss."""
+    request = runner.request
+    if not lost:
+        return _with_leftovers(runner, launch, _run_stage(runner, launch))
+    try:
+        launch = without_hosts(request.spec, request.plan, launch, lost)
+    except ValueError as error:
+        files.make_stage(runner.archive, launch.name)
+        outcome = Outcome(name=launch.name, status="not_run", message=str(error))
+    else:
+        runner.display.say(f"{launch.name} does without {host_ranges(lost)}")
+        outcome = _run_stage(runner, launch)
+    return _with_leftovers(runner, launch, replace(outcome, without_hosts=lost))
+
+
+def _with_leftovers(runner: _Runner, launch: Launch, outcome: Outcome) -> Outcome:
+    """A stage that always runs is there to remove data; say where they are when it could not."""
+    if launch.when != "always" or outcome.status == "complete":
+        return outcome
+    place = runner.request.spec.data_dir / f"mlps-{runner.env[RUN_VARIABLE]}"
+    text = f"{outcome.message}; data of the job may be left in {place}"
+    runner.display.say(f"{launch.name}: data of the job may be left in {place}")
+    return replace(outcome, message=text)
 
 
 def _run_stage(runner: _Runner, launch: Launch) -> Outcome:

@@ -6,8 +6,8 @@ Every way that a launch can end becomes an Outcome; nothing of it is left runnin
 from __future__ import annotations
 
 import os
-import re
 import selectors
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from . import processes
+from .blame import Blame, blame_hosts, blame_output, blame_silent, blame_start, parse_rank_ranges
 from .canonical import Document
 from .plan import Launch
 from .progress import Display
@@ -32,8 +33,10 @@ from .protocol import (
 )
 from .signals import StopRequests
 
-# A rank that was asked to stop gets this long to drain and report; then its group is ended.
-STOP_GRACE_S = 20.0
+# A rank that was asked to stop gets this long to drain and report; then its group is ended. All of
+# it together stays below 10 s.
+STOP_GRACE_S = 8.0
+STOPPED_GRACE_S = 1.0
 # Time for a launcher to end by itself after its result was answered.
 EXIT_GRACE_S = 30.0
 # Time for the last bytes of a launch whose first process has ended.
@@ -42,13 +45,19 @@ PIPE_GRACE_S = 1.0
 RUBBISH_GRACE_S = 3.0
 
 POLL_S = 0.1
+# A rank that rank 0 has not heard for longer when a launch ends may be why it ends.
+SILENT_S = 2.0
 
 Status = Literal["complete", "stopped", "failed", "not_run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a launch ended. `reason` is a short code for a failure, `message` says it in words."""
+    """How a launch ended. `reason` is a short code for a failure, `message` says it in words.
+
+    `lost_hosts` are those of which nothing can be expected any more, `without_hosts` those that
+    were lost before and left out.
+    """
 
     name: str
     status: Status
@@ -60,6 +69,8 @@ class Outcome:
     result_line: bytes | None = None
     result: Document | None = None
     table: RankTable | None = None
+    lost_hosts: tuple[str, ...] = ()
+    without_hosts: tuple[str, ...] = ()
 
     def as_document(self) -> Document:
         """What outcome.json holds."""
@@ -75,6 +86,8 @@ class Outcome:
             "ranks_reported": 0 if table is None else len(table.places),
             "hosts": [] if table is None else list(table.hosts),
             "job_sha256": {} if table is None else dict(table.job_sha256),
+            "lost_hosts": list(self.lost_hosts),
+            "without_hosts": list(self.without_hosts),
         }
 
 
@@ -94,6 +107,7 @@ class Site:
 class _Failure(Exception):
     reason: str
     message: str
+    lost_hosts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -112,6 +126,11 @@ class _Reader:
     rubbish: str | None = None
     rubbish_at: float | None = None
     last_sign: float = 0.0
+    pid: int = 0
+    helpers: Mapping[int, str] = field(default_factory=dict)
+    cut_off: tuple[str, ...] = ()
+    silent: tuple[int, ...] = ()
+    silent_s: float = 0.0
     lines: int = 0
     closed: bool = False
 
@@ -141,6 +160,8 @@ class _Reader:
             self.log.write(line + b"\n")
             if event["event"] == "ranks":
                 self.table = parse_ranks(event)
+                names = [host.name for host in self.launch.hosts]
+                self.helpers = processes.helpers(self.pid, names)
         except ProtocolError as error:
             self.log.write(line + b"\n")
             self.rubbish = self.rubbish or f"line {self.lines} of its standard output is {error}"
@@ -153,10 +174,26 @@ class _Reader:
 
     def _check_oldest(self, event: Document) -> None:
         age = event.get("oldest_report_s")
-        if isinstance(age, int | float) and age > self.launch.silence_limit_s:
-            rank = event.get("oldest_rank")
-            name = self.table.name(rank) if self.table and isinstance(rank, int) else f"rank {rank}"
-            raise _Failure("silence", f"{name} gave no sign of life for {age:.0f} s")
+        if not isinstance(age, int | float):
+            return
+        self.silent, self.silent_s = _silent_ranks(event), age
+        if age > self.launch.silence_limit_s:
+            blame = self.blame_silent() or Blame(words=f"rank {event.get('oldest_rank')}")
+            text = f"{blame.words} gave no sign of life for {age:.0f} s"
+            raise _Failure("silence", text, blame.hosts)
+
+    def look_for_helpers(self) -> None:
+        """Which hosts the launcher had lost when it ended."""
+        if self.result is None and self.helpers:
+            first = {self.helpers[pid] for pid in processes.first_ended(self.helpers)}
+            if len(first) < len(set(self.helpers.values())):
+                self.cut_off = tuple(sorted(first))
+
+    def blame_silent(self) -> Blame | None:
+        """Who was silent when rank 0 last reported."""
+        if self.table is None or not self.silent:
+            return None
+        return blame_silent(self.silent, self.launch, self.table)
 
     def check_limits(self) -> None:
         """Raise the failure of the first limit that has passed."""
@@ -164,9 +201,7 @@ class _Reader:
         if now - self.begun > launch.time_limit_s:
             raise _Failure("time_limit", f"it took longer than {launch.time_limit_s:g} s")
         if self.table is None and now - self.begun > launch.start_limit_s:
-            raise _Failure(
-                "start_limit", f"not all ranks had reported after {launch.start_limit_s:g} s"
-            )
+            raise self._not_started()
         if self.table is not None and now - self.last_sign > launch.silence_limit_s:
             name = self.table.name(0)
             raise _Failure(
@@ -174,6 +209,23 @@ class _Reader:
             )
         if self.rubbish_at is not None and now - self.rubbish_at > RUBBISH_GRACE_S:
             raise _Failure("protocol", self.rubbish or "")
+
+    def _not_started(self) -> _Failure:
+        text = f"not all ranks had reported after {self.launch.start_limit_s:g} s"
+        output = _tail(self.site.stderr_log)
+        blame = blame_start(self.launch, output, lambda: processes.peers(self.pid))
+        if blame is None:
+            return _Failure("start_limit", text)
+        return _Failure("start_limit", f"{text}: nothing came from {blame.words}", blame.hosts)
+
+
+def _silent_ranks(event: Document) -> tuple[int, ...]:
+    """Ranks that a progress event calls silent; the one whose report is oldest if it names none."""
+    try:
+        ranks = tuple(parse_rank_ranges(str(event.get("silent_ranks", ""))))
+        return ranks or (int(event["oldest_rank"]),)
+    except (KeyError, TypeError, ValueError):
+        return ()
 
 
 def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display) -> Outcome:
@@ -195,20 +247,22 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
         except OSError as error:
             text = f"{site.program} could not be started: {error.strerror or error}"
             return Outcome(name=launch.name, status="failed", reason="start", message=text)
+        reader.pid = process.pid
         try:
             _read_events(process, reader, stops)
+            reader.look_for_helpers()
         except _Failure as error:
             failure = error
         finally:
-            answered = failure is None and reader.result is not None
-            processes.end(process, grace_s=_end_grace_s(answered, stops))
+            processes.end(process, grace_s=_end_grace_s(reader, failure, stops))
             _close(process)
-    status, reason, message = _classify(reader, process.returncode, failure, stops)
+    end = _classify(reader, process, failure, stops)
     return Outcome(
         name=launch.name,
-        status=status,
-        reason=reason,
-        message=message,
+        status=end.status,
+        reason=end.reason,
+        message=end.message,
+        lost_hosts=end.lost_hosts,
         exit_status=process.returncode,
         started_utc=started_utc,
         elapsed_s=time.monotonic() - begun,
@@ -218,10 +272,13 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
     )
 
 
-def _end_grace_s(answered: bool, stops: StopRequests) -> float:
+def _end_grace_s(reader: _Reader, failure: _Failure | None, stops: StopRequests) -> float:
     if stops.count > 1:
         return 0.0
-    return processes.TERMINATE_GRACE_S if not answered else 1.0
+    answered = failure is None and reader.result is not None
+    if answered or (failure is not None and failure.reason == "stop"):
+        return STOPPED_GRACE_S
+    return processes.TERMINATE_GRACE_S
 
 
 def _read_events(process: subprocess.Popen[bytes], reader: _Reader, stops: StopRequests) -> None:
@@ -302,65 +359,92 @@ def _close(process: subprocess.Popen[bytes]) -> None:
                 continue  # unsent bytes to a process that has ended
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    status: Status
+    reason: str | None = None
+    message: str | None = None
+    lost_hosts: tuple[str, ...] = ()
+
+
 def _classify(
-    reader: _Reader, exit_status: int, failure: _Failure | None, stops: StopRequests
-) -> tuple[Status, str | None, str | None]:
-    """Status, reason and message of a launch that has ended."""
-    launch = reader.launch
-    if failure is not None:
-        return "failed", failure.reason, failure.message
-    if reader.result is None:
-        return _no_result(reader, exit_status)
-    table = reader.table
+    reader: _Reader,
+    process: subprocess.Popen[bytes],
+    failure: _Failure | None,
+    stops: StopRequests,
+) -> _End:
+    """How a launch has ended."""
+    if failure is not None and failure.reason != "protocol":
+        return _End("failed", failure.reason, failure.message, failure.lost_hosts)
+    if failure is not None or reader.result is None:
+        return _no_result(reader, process, failure)
+    launch, table = reader.launch, reader.table
     if table is None:
-        return "failed", "protocol", "its ranks never reported"
+        return _End("failed", "protocol", "its ranks never reported")
     flaws = result_flaws(reader.result, launch, reader.site.job_sha256, table)
     if flaws:
-        return "failed", "protocol", "its result cannot be used: " + "; ".join(flaws)
+        return _End("failed", "protocol", "its result cannot be used: " + "; ".join(flaws))
     if reader.rubbish is not None:
-        return "failed", "protocol", reader.rubbish
+        return _End("failed", "protocol", reader.rubbish)
     if reader.result["status"] == "failed":
         errors = [
             f"{table.name(error['rank'])}: {error['message']}" for error in reader.result["errors"]
         ]
         more = f" (and {len(errors) - 3} more)" if len(errors) > 3 else ""
-        return "failed", "engine", ("; ".join(errors[:3]) or "it gave no reason") + more
-    if exit_status != 0:
-        return "failed", "exit", f"it reported a result, then ended with {_ending(exit_status)}"
+        return _End("failed", "engine", ("; ".join(errors[:3]) or "it gave no reason") + more)
+    if process.returncode != 0:
+        return _bad_exit(reader, process.returncode)
     if reader.result["status"] == "stopped":
-        return "stopped", "stop", f"stopped by {stops.first or 'its own decision'}"
-    return "complete", None, None
+        return _End("stopped", "stop", f"stopped by {stops.first or 'its own decision'}")
+    return _End("complete")
 
 
-def _no_result(reader: _Reader, exit_status: int) -> tuple[Status, str, str]:
-    dead = _dead_rank(reader)
-    if dead is not None:
-        return "failed", "rank_died", f"{dead} died; the launch ended with {_ending(exit_status)}"
+def _no_result(reader: _Reader, process: subprocess.Popen[bytes], failure: _Failure | None) -> _End:
+    """The end of a launch without a result, by whoever is the first to be blamed for it."""
+    status = process.returncode
+    named = _blame_output(reader)
+    if named is None and reader.cut_off and status > 0:
+        named = blame_hosts(reader.cut_off, reader.launch)
+    if named is not None:
+        verb = "died" if not named.hosts else "was lost" if reader.table else "was not reached"
+        text = f"{named.words} {verb}; the launch ended with {_ending(status)}"
+        return _End("failed", "host_lost" if named.hosts else "rank_died", text, named.hosts)
+    if failure is not None:
+        return _End("failed", failure.reason, failure.message)
     if reader.rubbish is not None:
-        return "failed", "protocol", reader.rubbish
-    return "failed", "no_result", f"it ended with {_ending(exit_status)} and without a result"
+        return _End("failed", "protocol", reader.rubbish)
+    if status < 0:
+        return _killed(reader, process)
+    text = f"it ended with {_ending(status)} and without a result"
+    silent = reader.blame_silent() if reader.silent_s >= SILENT_S else None
+    if silent is None:
+        return _End("failed", "no_result", text)
+    text += f"; {silent.words} had given no sign of life for {reader.silent_s:.0f} s"
+    return _End("failed", "no_result", text, silent.hosts)
 
 
-def _dead_rank(reader: _Reader) -> str | None:
-    """The dead rank in words, by what the launcher printed about it."""
-    logs = [_tail(log) for log in (reader.site.stdout_log, reader.site.stderr_log)]
-    for pattern in reader.site.died_patterns:
-        for text in logs:
-            match = re.search(pattern, text)
-            if match is not None:
-                return _dead_in_words(match, reader.table)
-    return None
+def _killed(reader: _Reader, process: subprocess.Popen[bytes]) -> _End:
+    """The first process of a launch, which is its launcher or its only rank, got a signal."""
+    table, ending = reader.table, f"was ended by signal {-process.returncode}"
+    if table is not None and table.places[0][1] == process.pid:
+        return _End("failed", "rank_died", f"{table.name(0)} {ending}")
+    launcher = f"{reader.site.program.name} on {socket.gethostname()} (pid {process.pid})"
+    return _End("failed", "launcher_died", f"{launcher} {ending}, and its ranks with it")
 
 
-def _dead_in_words(match: re.Match[str], table: RankTable | None) -> str:
-    found = match.groupdict()
-    pid, host = int(found.get("pid") or -1), found.get("host")
-    rank = table.find(host=host, pid=pid) if table else None
-    if rank is None and found.get("rank"):
-        rank = int(found["rank"])
-    if rank is not None and table is not None:
-        return table.name(rank)
-    return f"a rank on {host} (pid {pid})"
+def _bad_exit(reader: _Reader, status: int) -> _End:
+    named = _blame_output(reader)
+    text = f"it reported a result, then ended with {_ending(status)}"
+    if named is None:
+        return _End("failed", "exit", text)
+    verb = "was lost" if named.hosts else "died"
+    return _End("failed", "exit", f"{text}: {named.words} {verb}", named.hosts)
+
+
+def _blame_output(reader: _Reader) -> Blame | None:
+    site = reader.site
+    texts = [_tail(log) for log in (site.stdout_log, site.stderr_log)]
+    return blame_output(site.died_patterns, texts, reader.launch, reader.table)
 
 
 def _tail(log: Path, size_bytes: int = 1 << 16) -> str:

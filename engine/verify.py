@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from .canonical import Document, canonical_json, pretty_json, sha256_file, sha25
 from .collect import collect
 from .compose import Origin
 from .errors import ArchiveError, ConfigError
-from .plan import Plan, make_plan
+from .plan import Launch, Plan, make_plan, without_hosts
 from .rules import (
     Finding,
     errors,
@@ -283,7 +284,7 @@ def _recompute(archive: Archive, evidence: Evidence) -> list[Finding]:
         ("EVD-04", files.VERDICT, pretty_json(verdict)),
     ]
     derived += [
-        ("EVD-02", files.stage_file(launch.name, files.ARGV), pretty_json(list(launch.argv)))
+        ("EVD-02", files.stage_file(launch.name, files.ARGV), _argv(evidence, launch))
         for launch in plan.launches
         if archive.stage(launch.name, files.ARGV).exists()
     ]
@@ -295,6 +296,15 @@ def _recompute(archive: Archive, evidence: Evidence) -> list[Finding]:
             text = f"is not what follows from the evidence: {_difference(actual, expected)}"
             findings.append(Finding(rule=rule, severity="error", key=name, text=text))
     return findings
+
+
+def _argv(evidence: Evidence, launch: Launch) -> bytes:
+    """What argv.json holds: the plan's argv, or the one for the hosts that were left."""
+    lost = evidence.outcomes.get(launch.name, {}).get("without_hosts")
+    if lost and launch.when == "always":
+        with contextlib.suppress(ValueError):
+            launch = without_hosts(evidence.spec, evidence.plan, launch, lost)
+    return pretty_json(list(launch.argv))
 
 
 def _overrides(archive: Archive) -> bytes:

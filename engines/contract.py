@@ -17,6 +17,8 @@ from .errors import JobError
 
 JOB_VARIABLE = "MLPS_JOB"
 RUN_VARIABLE = "MLPS_RUN_ID"
+# What the first rank of each host says on standard error before it waits for others.
+STARTED_ON = "mlps: started on "
 # A single environment string ends at 128 KiB in Linux; the launchers need some of it.
 JOB_LIMIT_BYTES = 100 * 1024
 # The encoding is for the way, not for saving space: a job is never larger than this unpacked.
@@ -29,7 +31,11 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The command line of an engine; `ranks` belongs to the stage `needs` alone."""
+    """The command line of an engine.
+
+    `ranks` are those to count for in the stage `needs`, and in others those that did the stages
+    before, where fewer stand in for them.
+    """
 
     stage: str
     option: str | None = None
@@ -59,10 +65,12 @@ def parse_arguments(argv: Sequence[str], stages: Sequence[str]) -> Arguments:
     parser.add_argument("--stage", required=True, choices=[*stages, "needs"])
     parser.add_argument("--option", help="variant of the workload, by name")
     parser.add_argument("--trial", type=int, help="number of the repetition, from 0")
-    parser.add_argument("--ranks", type=int, help="ranks to count for; only with --stage needs")
+    parser.add_argument("--ranks", type=int, help="ranks to count for, or of the stages before")
     space = parser.parse_args(argv)
-    if (space.stage == "needs") != (space.ranks is not None):
-        parser.error("--ranks belongs to --stage needs, and only to it")
+    if space.stage not in ("needs", "cleanup") and space.ranks is not None:
+        parser.error("--ranks belongs to --stage needs and --stage cleanup")
+    if space.stage == "needs" and space.ranks is None:
+        parser.error("--stage needs takes --ranks")
     if space.ranks is not None and space.ranks < 1:
         parser.error("--ranks must be 1 or more")
     return Arguments(stage=space.stage, option=space.option, trial=space.trial, ranks=space.ranks)

@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar
 
-from .console import Console, ignore_signals, protect_stdout
+from .console import OK_LIMIT_S, Console, ignore_signals, protect_stdout
 from .contract import (
     RUN_VARIABLE,
+    STARTED_ON,
     Arguments,
     Document,
     Job,
@@ -28,7 +29,8 @@ from .io_core.control import Control
 from .io_core.histogram import Histogram
 from .result import Outcome, gather_result, merge_histogram
 from .supervise import Failure, Phase, Status, Unit, Work, supervise
-from .world import World, host_name, open_world
+from .watch import end_with_parent, start_limit
+from .world import World, host_name, open_world, starts_a_host
 
 _FAILED = 4
 _LAST_WORDS_S = 0.3
@@ -60,9 +62,18 @@ class Session:
     """One rank's view of a stage: the job, the ranks, and phases to do the work in."""
 
     def __init__(
-        self, *, job: Job, stage: str, world: World, console: Console, hosts: list[str]
+        self,
+        *,
+        job: Job,
+        stage: str,
+        world: World,
+        console: Console,
+        hosts: list[str],
+        job_ranks: int | None = None,
     ) -> None:
         self.job = job
+        # Ranks of the stages before; fewer may be left to clean up for all of them.
+        self.job_ranks = job_ranks or world.size
         self.stage = stage
         self.outcome = Outcome()
         self.status: Status = "complete"
@@ -151,11 +162,18 @@ def run_engine(engine: Engine) -> int:
     stages = engine.stages()
     arguments = parse_arguments(sys.argv[1:], list(stages))
     console = Console(output)
-    if arguments.ranks is not None:
+    if arguments.stage == "needs" and arguments.ranks is not None:
         return _tell_needs(engine, console, arguments, arguments.ranks)
-    world = open_world(os.environ)
+    end_with_parent()
+    if starts_a_host(os.environ):  # a start that hangs is told from where it has come to
+        sys.stderr.write(f"{STARTED_ON}{host_name()}\n")
+        sys.stderr.flush()
+    receipt = _receive_job(arguments.option)
+    limits = _Limits() if receipt.job is None else _limits(receipt.job)
+    with start_limit(limits.start_s):
+        world = open_world(os.environ)
     try:
-        status = _run_stage(stages[arguments.stage], arguments, world, console)
+        status = _run_stage(stages[arguments.stage], arguments, world, console, receipt, limits)
     except BaseException:  # a bug in one rank: others may wait for it for ever
         traceback.print_exc()
         # An abort ends launchers at once, and with them the last words of a rank on their way.
@@ -179,22 +197,37 @@ def _tell_needs(engine: Engine, console: Console, arguments: Arguments, ranks: i
 
 
 def _run_stage(
-    stage: Callable[[Session], None], arguments: Arguments, world: World, console: Console
+    stage: Callable[[Session], None],
+    arguments: Arguments,
+    world: World,
+    console: Console,
+    receipt: _Receipt,
+    limits: _Limits,
 ) -> Status:
     if world.rank == 0:
         console.stop_on_signals()
         console.listen()
     else:
         ignore_signals()
-    sha256, job, error = _receive_job(arguments.option)
-    greetings = world.gather(_Greeting(host_name(), os.getpid(), sha256, error))
+    job, name = receipt.job, f"rank {world.rank} on {host_name()} (pid {os.getpid()})"
+    world.watch.keep(name, limits.start_s)
+    greeting = _Greeting(host_name(), os.getpid(), receipt.job_sha256, receipt.error)
+    greetings = world.gather(greeting)
     hosts = [greeting.host for greeting in greetings]
     refusals = world.broadcast(_greet(console, greetings))
+    world.watch.keep(name, limits.silence_s)
     if job is None or refusals:
         status: Status = "failed"
         result = gather_result(world, Outcome(), hosts, status, refusals)
     else:
-        session = Session(job=job, stage=arguments.stage, world=world, console=console, hosts=hosts)
+        session = Session(
+            job=job,
+            stage=arguments.stage,
+            world=world,
+            console=console,
+            hosts=hosts,
+            job_ranks=arguments.ranks,
+        )
         with suppress(StageEnded):  # the session knows why
             stage(session)
         status = session.status
@@ -213,16 +246,39 @@ class _Greeting:
     error: str | None
 
 
-def _receive_job(option: str | None) -> tuple[str, Job | None, str | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Receipt:
+    """The job as it arrived, or why it cannot be read."""
+
+    job_sha256: str = ""
+    job: Job | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    """The longest that all ranks may need to start, and that one may be silent; None: no limit."""
+
+    start_s: float | None = None
+    silence_s: float | None = None
+
+
+def _receive_job(option: str | None) -> _Receipt:
     try:
         canonical = decode_job(os.environ)
     except JobError as error:
-        return "", None, str(error)
+        return _Receipt(error=str(error))
     sha256 = sha256_hex(canonical)
     try:
-        return sha256, read_job(canonical, os.environ.get(RUN_VARIABLE), option), None
+        job = read_job(canonical, os.environ.get(RUN_VARIABLE), option)
     except JobError as error:
-        return sha256, None, str(error)
+        return _Receipt(job_sha256=sha256, error=str(error))
+    return _Receipt(job_sha256=sha256, job=job)
+
+
+def _limits(job: Job) -> _Limits:
+    start_s, silence_s = (job.benchmark.get(name) for name in ("start_limit_s", "silence_limit_s"))
+    return _Limits(start_s=start_s, silence_s=silence_s)
 
 
 def _greet(console: Console, greetings: list[_Greeting]) -> list[Failure]:
@@ -263,4 +319,4 @@ def _tell_result(console: Console, world: World, arguments: Arguments, result: D
             }
         )
         console.wait_for_ok()
-    world.barrier()
+    world.barrier(more_s=OK_LIMIT_S)

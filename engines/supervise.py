@@ -4,6 +4,9 @@ The work runs in threads that know nothing of other ranks. The main threads exch
 ranks report to rank 0 about every half second and at once when they fail; rank 0 tells all to stop
 when one has failed or the caller asks for it, and closes the phase when all have ended. Nobody
 waits inside MPI meanwhile, because MPI waits by spinning.
+
+Rank 0 also says that it lives: a rank that hears nothing of it for longer than the job allows ends
+itself, since its host may have lost all others, and with them whoever could end it.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .console import Console
-from .contract import Document
+from .contract import Document, rank_ranges
 from .errors import EngineError
 from .io_core.control import Control
+from .watch import SPARE_S
 from .world import World
 
 Unit = Literal["bytes", "s", "files"]
@@ -25,6 +29,11 @@ Status = Literal["complete", "stopped", "failed"]
 Work = Callable[[Control], None]
 
 REPORT_S = 0.5
+# Signs of life of rank 0: in proportion to the job's limit on silence, which many of them must fit.
+_ALIVE_SHARE = 0.1
+_ALIVE_MAX_S = 5.0
+# Younger reports are in good order.
+_SILENT_S = 4 * REPORT_S
 # How soon a rank hears of a stop, and rank 0 of a failure.
 _POLL_S = 0.02
 # A message must fit into what MPI sends without waiting for the receiver.
@@ -64,6 +73,11 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Rank 0 to all: issue no more I/O."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Rank 0 to all: it is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +148,21 @@ def _report(phase: Phase, control: Control, worker: _Worker) -> Report:
 def _follow(world: World, phase: Phase, control: Control, worker: _Worker) -> Verdict:
     told = Report()
     due_s = 0.0
-    while True:
-        while (letter := world.receive()) is not None:
-            if isinstance(letter.content, Closed):
-                return Verdict(status=letter.content.status)
-            control.stop()
-        worker.raise_bug()
-        report = _report(phase, control, worker)
-        news = (report.failure, report.ended) != (told.failure, told.ended)
-        if news or time.monotonic() >= due_s:
-            world.send(0, report)
-            told, due_s = report, time.monotonic() + REPORT_S
-        _nap(worker)
+    with world.watch.waiting("rank 0") as wait:
+        while True:
+            while (letter := world.receive()) is not None:
+                wait.heard()
+                if isinstance(letter.content, Closed):
+                    return Verdict(status=letter.content.status)
+                if isinstance(letter.content, Stop):
+                    control.stop()
+            worker.raise_bug()
+            report = _report(phase, control, worker)
+            news = (report.failure, report.ended) != (told.failure, told.ended)
+            if news or time.monotonic() >= due_s:
+                world.send(0, report)
+                told, due_s = report, time.monotonic() + REPORT_S
+            _nap(worker)
 
 
 def _nap(worker: _Worker) -> None:
@@ -176,11 +193,13 @@ class _Leader:
         self._reports = [Report() for _ in range(world.size)]
         self._heard_s = [time.monotonic()] * world.size
         self._stopped = False
+        self._alive_due_s = 0.0
 
     def lead(self) -> Verdict:
         """Returns when all ranks have ended the phase."""
         while True:
             self._hear()
+            self._show_life()
             self._worker.raise_bug()
             if not self._stopped and (self._console.stop_requested or self._failures()):
                 self._stop()
@@ -198,6 +217,27 @@ class _Leader:
                 self._reports[letter.sender] = letter.content
                 self._heard_s[letter.sender] = time.monotonic()
 
+    def _show_life(self) -> None:
+        """Tells all ranks that this one is here; ends it where a rank is not heard for too long.
+
+        The caller ends all ranks sooner than that, if it still can.
+        """
+        watch, now_s = self._world.watch, time.monotonic()
+        if watch.limit_s is None:
+            return
+        if now_s >= self._alive_due_s:
+            self._alive_due_s = now_s + min(_ALIVE_MAX_S, _ALIVE_SHARE * watch.limit_s)
+            self._tell(Alive(), heard_since_s=now_s - watch.limit_s / 2)
+        silent_s = now_s - min(self._heard_s)
+        if silent_s > watch.limit_s + SPARE_S:
+            watch.end(f"ranks {rank_ranges(self._silent(now_s))}", silent_s)
+
+    def _silent(self, now_s: float) -> list[int]:
+        """Ranks that are not heard for about as long as the one that is silent for longest."""
+        ages_s = [now_s - heard_s for heard_s in self._heard_s]
+        least_s = max(_SILENT_S, max(ages_s) / 2)
+        return [rank for rank, age_s in enumerate(ages_s) if age_s >= least_s]
+
     def _stop(self) -> None:
         self._stopped = True
         self._control.stop()
@@ -209,9 +249,11 @@ class _Leader:
         self._tell(Closed(status))
         return Verdict(status=status, failures=failures)
 
-    def _tell(self, content: Stop | Closed) -> None:
+    def _tell(self, content: Stop | Alive | Closed, heard_since_s: float = 0.0) -> None:
         for rank in range(1, self._world.size):
-            self._world.send(rank, content)
+            # Many messages to a rank that takes none would make MPI wait for it.
+            if self._heard_s[rank] >= heard_since_s:
+                self._world.send(rank, content)
 
     def _failures(self) -> tuple[Failure, ...]:
         return tuple(
@@ -236,4 +278,5 @@ class _Leader:
             "elapsed_s": round(self._control.elapsed_s, 6),
             "oldest_report_s": round(time.monotonic() - self._heard_s[oldest], 6),
             "oldest_rank": oldest,
+            "silent_ranks": rank_ranges(self._silent(time.monotonic())),
         }

@@ -9,12 +9,16 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .watch import Watch
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -23,6 +27,13 @@ Value = TypeVar("Value")
 
 # One of these is in the environment of every process that an MPI launcher has started.
 _LAUNCHER_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
+# Which of a host's ranks a process is, as launchers tell it, and how many there are.
+_LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+_ON_ONE_HOST = (
+    ("MPI_LOCALNRANKS", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"),
+)
+_SEGMENTS = ("/dev/shm/mpich_shm_", "/dev/shm/sm_segment.")
 _NAP_S = 0.002
 
 
@@ -35,7 +46,12 @@ class Letter:
 
 
 class World(Protocol):
-    """What the ranks do together. Values gathered or summed are meaningful on rank 0 only."""
+    """What the ranks do together. Values gathered or summed are meaningful on rank 0 only.
+
+    Where ranks wait for others, the watch sees to it that they do not wait for ever.
+    """
+
+    watch: Watch
 
     @property
     def rank(self) -> int:
@@ -45,8 +61,11 @@ class World(Protocol):
     def size(self) -> int:
         """Number of processes."""
 
-    def barrier(self) -> None:
-        """Returns in all ranks at the same moment; waits without burning a core."""
+    def barrier(self, *, more_s: float = 0.0) -> None:
+        """Returns in all ranks at the same moment; waits without burning a core.
+
+        `more_s` is what a rank may need beyond the watch's limit until it comes here.
+        """
 
     def gather(self, value: Value) -> list[Value]:
         """The values of all ranks in rank order on rank 0, an empty list elsewhere."""
@@ -72,6 +91,17 @@ def open_world(environment: Mapping[str, str]) -> World:
     return MpiWorld() if _is_launched(environment) else SoloWorld()
 
 
+def starts_a_host(environment: Mapping[str, str]) -> bool:
+    """Whether this process is the first rank of one of several hosts, by what its launcher says."""
+    if not _is_launched(environment) or any(
+        environment.get(here) == environment.get(everywhere)
+        for here, everywhere in _ON_ONE_HOST
+        if here in environment
+    ):
+        return False
+    return next((environment[name] for name in _LOCAL_RANKS if name in environment), "0") == "0"
+
+
 def host_name() -> str:
     """The name by which this host is reported."""
     return socket.gethostname()
@@ -84,13 +114,29 @@ def _is_launched(environment: Mapping[str, str]) -> bool:
     return "SLURM_PROCID" in environment and any(name.startswith("PMI") for name in environment)
 
 
+def _unlink_segments() -> None:
+    """Removes the names of MPI's shared memory, which all ranks of the host have mapped by now.
+
+    MPICH and Open MPI 5 do it at their end only: what killed ranks leave would fill the memory of
+    the host, some MiB each time.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            name = line.split(maxsplit=5)[-1]
+            if name.startswith(_SEGMENTS) and not name.endswith("(deleted)"):
+                Path(name).unlink(missing_ok=True)
+
+
 class SoloWorld:
     """One process without MPI."""
 
     rank = 0
     size = 1
 
-    def barrier(self) -> None:
+    def __init__(self) -> None:
+        self.watch = Watch()
+
+    def barrier(self, *, more_s: float = 0.0) -> None:
         """Nobody to wait for."""
 
     def gather(self, value: Value) -> list[Value]:
@@ -129,8 +175,10 @@ class MpiWorld:
         mpi4py.rc.thread_level = "funneled"
         from mpi4py import MPI
 
+        self.watch = Watch()
         self._mpi = MPI
         self._world: MPI.Intracomm = MPI.COMM_WORLD
+        self._has_met = False
 
     @property
     def rank(self) -> int:
@@ -142,28 +190,28 @@ class MpiWorld:
         """Number of processes."""
         return self._world.Get_size()
 
-    def barrier(self) -> None:
+    def barrier(self, *, more_s: float = 0.0) -> None:
         """Naps until all ranks are here, then meets them in a barrier that spins for a moment."""
-        self._meet()
-        self._world.Barrier()
+        with self._met(more_s=more_s):
+            self._world.Barrier()
 
     def gather(self, value: Value) -> list[Value]:
         """The values of all ranks in rank order on rank 0, an empty list elsewhere."""
-        self._meet()
-        gathered: list[Value] | None = self._world.gather(value, root=0)
+        with self._met():
+            gathered: list[Value] | None = self._world.gather(value, root=0)
         return gathered or []
 
     def broadcast(self, value: Value) -> Value:
         """Rank 0's value, in every rank."""
-        self._meet()
-        result: Value = self._world.bcast(value, root=0)
+        with self._met():
+            result: Value = self._world.bcast(value, root=0)
         return result
 
     def sum_counts(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """The element-wise sum of all ranks' counts on rank 0, zeros elsewhere."""
-        self._meet()
         total = np.zeros_like(counts)
-        self._world.Reduce(counts, total, op=self._mpi.SUM, root=0)
+        with self._met():
+            self._world.Reduce(counts, total, op=self._mpi.SUM, root=0)
         return total
 
     def send(self, rank: int, content: object) -> None:
@@ -184,8 +232,15 @@ class MpiWorld:
         self._world.Abort(1)
         os._exit(1)
 
-    def _meet(self) -> None:
-        # MPI waits by spinning, which would take cores from ranks that still do I/O.
-        arrival = self._world.Ibarrier()
-        while not arrival.Test():
-            time.sleep(_NAP_S)
+    @contextmanager
+    def _met(self, *, more_s: float = 0.0) -> Iterator[None]:
+        """Does the block when all ranks are here."""
+        with self.watch.waiting("some of the other ranks", more_s=more_s):
+            # MPI waits by spinning, which would take cores from ranks that still do I/O.
+            arrival = self._world.Ibarrier()
+            while not arrival.Test():
+                time.sleep(_NAP_S)
+            if not self._has_met:
+                self._has_met = True
+                _unlink_segments()
+            yield

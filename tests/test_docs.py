@@ -609,7 +609,7 @@ def test_reasons_of_a_failure_are_those_of_the_engine(archive_page):
     forms = (
         r'_Failure\(\s*"(\w+)"',
         r'reason="(\w+)"',
-        r'return "(?:failed|stopped)", "(\w+)"',
+        r'_End\("(?:failed|stopped)", "(\w+)"',
     )
     source = inspect.getsource(supervise)
     said = {name for form in forms for name in re.findall(form, source)}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from mlps.engine.plan import make_plan, without_hosts
 
 PYTHON = "/opt/python3"
 
@@ -22,6 +25,23 @@ def test_quick(plan_of):
     assert [launch.measured for launch in plan.launches] == [False, True, True, False]
     assert [launch.when for launch in plan.launches] == ["success", "success", "success", "always"]
     assert plan.launches[0].undone_by == "cleanup"
+
+
+def test_a_stage_without_lost_hosts(make_spec):
+    changes = {"cluster.hosts": ["node[1-3]"], "cluster.ranks_per_host": 2}
+    spec = make_spec(changes)
+    plan = make_plan(spec, python=PYTHON)
+    launch = without_hosts(spec, plan, plan.launches[-1], ["node2"])
+    assert "node1:2,node3:2" in launch.argv
+    assert (launch.ranks, launch.argv[-4:]) == (4, ("--stage", "cleanup", "--ranks", "6"))
+    assert (launch.name, launch.when) == ("02-cleanup", "always")
+
+
+def test_no_host_is_left(make_spec):
+    spec = make_spec({"cluster.hosts": ["node[1-2]"]})
+    plan = make_plan(spec, python=PYTHON)
+    with pytest.raises(ValueError, match=r"all hosts were lost: node\[1-2\]"):
+        without_hosts(spec, plan, plan.launches[-1], ["node1", "node2"])
 
 
 def test_stages_of_an_option_stay_together(plan_of):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -69,6 +70,68 @@ def test_end_terminates_first(start):
     process.stdout.readline()
     processes.end(process, grace_s=5)
     assert process.returncode == 5
+
+
+def test_addresses_of_those_that_are_connected(start):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = f"""
+            import socket, sys
+            made = socket.create_connection(("127.0.0.1", {server.getsockname()[1]}))
+            print("here", flush=True)
+            sys.stdin.readline()
+        """
+        process = start(script)
+        process.stdout.readline()
+        assert processes.peers(process.pid) == {"127.0.0.1"}
+    assert processes.peers(2**22 + 1) == set()
+
+
+@pytest.fixture
+def launcher(start):
+    """A launcher that reaches three hosts; told a signal, it waits for one of them and ends."""
+
+    def run(scripts, collects):
+        script = f"""
+            import os, subprocess, sys
+            helpers = [
+                subprocess.Popen([sys.executable, "-S", "-c", text, "root@node" + str(number)])
+                for number, text in enumerate({scripts!r}, 1)
+            ]
+            print("here", flush=True)
+            sys.stdin.readline()
+            for number in {collects!r}:
+                helpers[number - 1].wait()
+            os._exit(0)  # without asking for the others
+        """
+        process = start(script)
+        process.stdout.readline()
+        return process
+
+    processes.adopt_orphans()
+    yield run
+    processes.end(subprocess.Popen(["true"]), grace_s=0)
+    processes.ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+
+
+SOON, CUT_OFF = "import time; time.sleep(0.3)", "import time, sys; time.sleep(0.3); sys.exit(255)"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "collects", "hosts"),
+    [
+        pytest.param([SOON, CUT_OFF, SOON], [2], ["node2"], id="the launcher has heard of it"),
+        pytest.param([SOON, CUT_OFF, SOON], [], ["node2"], id="ssh was cut off"),
+        pytest.param([SOON, SOON, SOON], [], [], id="all end alike"),
+    ],
+)
+def test_the_helper_that_ended_first(launcher, scripts, collects, hosts):
+    process = launcher(scripts, collects)
+    found = processes.helpers(process.pid, ["node1", "node2", "node3", "node4"])
+    assert sorted(found.values()) == ["node1", "node2", "node3"]
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
+    process.wait(10)
+    assert [found[pid] for pid in processes.first_ended(found)] == hosts
 
 
 def test_end_without_grace_kills(start):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 import time
 from dataclasses import replace
@@ -30,8 +31,8 @@ import json, os, signal, subprocess, sys, time
 def say(**event):
     print(json.dumps(event), flush=True)
 
-def ranks(count=2, job=os.environ["JOB"]):
-    say(event="ranks", ranks=[["node1", os.getpid() + rank] for rank in range(count)],
+def ranks(count=2, job=os.environ["JOB"], pid=os.getpid()):
+    say(event="ranks", ranks=[["node1", pid + rank] for rank in range(count)],
         job_sha256={job: "0-1"})
 
 def progress(done=1, **more):
@@ -280,14 +281,20 @@ def test_a_bad_exit_after_a_good_result(run):
     )
 
 
-def test_killed_from_outside(run):
+def test_a_killed_only_rank(run):
     outcome = run("ranks(); os.kill(os.getpid(), signal.SIGKILL)")
-    assert ended(outcome) == (
-        "failed",
-        "no_result",
-        "it ended with signal 9 and without a result",
-    )
+    name = outcome.table.name(0)
+    assert ended(outcome) == ("failed", "rank_died", f"{name} was ended by signal 9")
     assert outcome.exit_status == -9
+
+
+@pytest.mark.parametrize("started", ["ranks(pid=1)", ""])
+def test_a_killed_launcher(run, started):
+    outcome = run(f"{started}; os.kill(os.getpid(), signal.SIGKILL)".lstrip("; "))
+    status, reason, message = ended(outcome)
+    assert (status, reason) == ("failed", "launcher_died")
+    assert message.startswith(f"{Path(sys.executable).name} on {socket.gethostname()} (pid ")
+    assert message.endswith(") was ended by signal 9, and its ranks with it")
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -317,6 +324,53 @@ def test_a_dead_rank_by_its_number(run, site):
 def test_a_dead_rank_that_never_reported(run):
     outcome = run("sys.exit('PID 77 RUNNING AT node9')")
     assert outcome.message == ("a rank on node9 (pid 77) died; the launch ended with exit status 1")
+
+
+LOST = "PID 9 RUNNING AT nodeX\nConnection to node1 closed"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        pytest.param("ranks(); sys.exit({!r})", "host node1 (ranks 0-1) was lost", id="running"),
+        pytest.param("sys.exit({!r})", "host node1 (ranks 0-1) was not reached", id="at start"),
+        pytest.param("ranks(); print({!r}); sys.exit(1)", "was lost", id="on standard output"),
+    ],
+)
+def test_a_lost_host(run, site, script, words):
+    site = replace(site, died_patterns=(r"Connection to (?P<host>\S+) closed",))
+    outcome = run(script.format(LOST), site=site)
+    assert outcome.reason == "host_lost"
+    assert f"{words}; the launch ended with exit status 1" in outcome.message
+    assert outcome.lost_hosts == ("node1",)
+    assert outcome.as_document()["lost_hosts"] == ["node1"]
+
+
+def test_a_lost_host_after_the_result(run, site):
+    site = replace(site, died_patterns=(r"Connection to (?P<host>\S+) closed",))
+    outcome = run(GOOD + f"sys.exit({LOST!r})", site=site)
+    assert ended(outcome)[1:] == (
+        "exit",
+        "it reported a result, then ended with exit status 1: host node1 (ranks 0-1) was lost",
+    )
+
+
+def test_who_was_silent_when_it_ended(run):
+    script = "ranks(); progress(oldest_report_s=7, oldest_rank=1); sys.exit(3)"
+    outcome = run(script)
+    assert outcome.reason == "no_result"
+    name = outcome.table.name(1)
+    assert outcome.message.endswith(f"; {name} had given no sign of life for 7 s")
+
+
+def test_last_words_of_what_a_launcher_leaves_are_read(run, adopted):
+    script = """
+left = "import sys, time; time.sleep(0.4); sys.stderr.write('PID 77 RUNNING AT node9')"
+subprocess.Popen([sys.executable, "-S", "-c", left], stdout=subprocess.DEVNULL)
+ranks()
+sys.exit(3)
+"""
+    assert run(script).message.startswith("a rank on node9 (pid 77) died")
 
 
 def test_without_a_pattern_no_rank_is_named(run, site):
@@ -365,6 +419,29 @@ def test_the_time_limit(run):
 def test_ranks_that_never_report(run):
     outcome = run("while True: progress(); time.sleep(0.05)", start_limit_s=0.4)
     assert ended(outcome) == ("failed", "start_limit", "not all ranks had reported after 0.4 s")
+
+
+def test_hosts_of_which_nothing_came(run, launch):
+    hosts = tuple(Host(name=name, slots=1, ranks=1) for name in ("node1", "node2", "node3"))
+    script = "print('mlps: started on node2', file=sys.stderr, flush=True); time.sleep(60)"
+    outcome = run(script, start_limit_s=0.4, hosts=hosts)
+    assert ended(outcome) == (
+        "failed",
+        "start_limit",
+        "not all ranks had reported after 0.4 s: nothing came from node1,node3",
+    )
+    assert outcome.lost_hosts == ("node1", "node3")
+
+
+def test_silence_of_a_whole_host(run):
+    script = "ranks(); progress(oldest_report_s=21, oldest_rank=1, silent_ranks='0-1')"
+    outcome = run(script + "; time.sleep(60)")
+    assert ended(outcome) == (
+        "failed",
+        "silence",
+        "node1 (ranks 0-1) gave no sign of life for 21 s",
+    )
+    assert outcome.lost_hosts == ("node1",)
 
 
 def test_silence_after_the_ranks(run):

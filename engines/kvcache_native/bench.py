@@ -52,16 +52,24 @@ _PRECONDITION = 64
 class Bench:
     """Its methods are the work of phases; what they leave stands in the session's outcome."""
 
-    def __init__(self, session: Session, workload: Workload, survey: TraceSurvey | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        workload: Workload,
+        survey: TraceSurvey | None,
+        rank: int | None = None,
+    ) -> None:
+        """`rank` is the one whose files they are, where it is not this one."""
         job = session.job
+        rank = session.rank if rank is None else rank
         self.workload = workload
-        self._place = Place(seed=job.seed, rank=session.rank, ranks=session.ranks)
+        self._place = Place(seed=job.seed, rank=rank, ranks=session.job_ranks)
         self._survey = survey
         self.plan = self.new_plan()
         self.layout = Layout(
             job_directory=job.directory,
-            rank=session.rank,
-            ranks=session.ranks,
+            rank=rank,
+            ranks=session.job_ranks,
             files=self.plan.files,
             slot_bytes=self.plan.slot_bytes,
             kind=workload.layout,

@@ -129,22 +129,28 @@ def search(session: Session) -> None:
 
 
 def cleanup(session: Session) -> None:
-    """Removes the files that prepare has made and the directories that are then empty."""
+    """Removes the files that prepare has made and the directories that are then empty.
+
+    Where hosts were lost, the ranks that are left also do this for the others.
+    """
     workload = _workload(session)
-    bench = _bench(session, workload, None)
+    mine = range(session.rank, session.job_ranks, session.ranks)
+    benches = session.agree(lambda: [Bench(session, workload, None, rank) for rank in mine])
     job = session.job
     lists = session.outcome.lists
     lists["left"] = []
 
     def remove(control: Control) -> None:
-        lists["left"] += bench.cleanup(control)
+        for bench in benches:
+            lists["left"] += bench.cleanup(control)
 
     def release_directory(_: Control) -> None:
         if session.rank == 0:
-            ranks = (rank_name(rank) for rank in range(session.ranks))
+            ranks = (rank_name(rank) for rank in range(session.job_ranks))
             lists["left"] += release(job.directory, job.sha256, ranks)
 
-    session.phase("removing", remove, unit="files", total=len(bench.layout.own))
+    files = sum(len(bench.layout.own) for bench in benches)
+    session.phase("removing", remove, unit="files", total=files)
     session.phase("releasing", release_directory, unit="files", total=0)
 
 

@@ -285,6 +285,15 @@ def test_cleanup_names_what_it_leaves(prepared):
     assert bench.stage("cleanup")["status"] == "complete"
 
 
+def test_fewer_ranks_clean_up_for_all(quick):
+    """As after the loss of a host."""
+    quick.stage("prepare", ranks=3)
+    assert quick.segment(2).exists()
+    result = quick.stage("cleanup", "--ranks", "3", ranks=2)
+    assert (result["status"], result["details"]["left"]) == ("complete", [])
+    assert not quick.directory.exists()
+
+
 def test_no_data_directory(bench):
     bench.data_dir.rmdir()
     text = only_error(bench.stage("prepare"))["message"]
