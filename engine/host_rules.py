@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -336,6 +336,22 @@ def judge_root(
             key="launcher.run_as_root",
             text="Open MPI refuses to start ranks for root",
             hint="launcher.run_as_root=true, or another user",
+        )
+
+
+def judge_allocation(
+    *, launcher: str, needed: Sequence[str], present: Collection[str]
+) -> Iterator[Finding]:
+    """ENV-17: outside of an allocation srun would wait for one, and others would not start."""
+    missing = [name for name in needed if name not in present]
+    if missing:
+        yield Finding(
+            rule="ENV-17",
+            severity="error",
+            key="launcher",
+            text=f"launcher {launcher} works inside an allocation only, and "
+            f"{', '.join(missing)} is not set",
+            hint="start mlps inside one, for example: salloc -N 2 --ntasks-per-node=2 mlps ...",
         )
 
 

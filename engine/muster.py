@@ -23,6 +23,9 @@ from .signals import StopRequests
 from .spec import JobSpec
 from .supervise import Outcome, Site, supervise
 
+# A start takes longer the more ranks there are.
+LIMIT_S_PER_RANK = 0.05
+
 SENTINEL = ".mlps-sentinel-"
 
 _WORDS_BYTES = 1 << 14
@@ -81,7 +84,8 @@ def call_muster(
 ) -> Muster:
     """Start all ranks of these hosts once, as the job will. Leaves nothing, here or in data_dir."""
     nonce = secrets.token_hex(8)
-    limit_s = spec.preflight.launch_limit_s
+    ranks = sum(host.ranks for host in hosts)
+    limit_s = spec.preflight.launch_limit_s + ranks * LIMIT_S_PER_RANK
     launch = _launch(spec, hosts, plan, program, limit_s)
     display: Display = _Mute()
     with tempfile.TemporaryDirectory(prefix="mlps-preflight-") as directory:

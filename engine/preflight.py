@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import yaml
+
 from . import directories, host_rules
 from .canonical import Document
 from .children import Answer, Command, run_all
@@ -21,6 +23,7 @@ from .lockfile import Lockfile, compare, in_words, pip_commands, read_lockfile
 from .lockfile import names as names_of
 from .muster import Muster, call_muster, judge_muster
 from .needs import Needs, largest, needs_commands, needs_of
+from .options import find_options
 from .plan import Plan
 from .rank_environment import find_program, rank_environment
 from .reach import Probed, by_launcher, by_ssh, is_here, own_addresses, parse_facts, trouble_of
@@ -121,6 +124,11 @@ class _Check:
 
     def skips(self, rule: str) -> bool:
         return rule in self.spec.preflight.skip
+
+    @property
+    def has_allocation(self) -> bool:
+        """Whether the launcher can work here: without its allocation it may wait for ever."""
+        return all(name in self.env for name in self.spec.launcher.needs_env)
 
     def stopped(self) -> bool:
         return self.stops.asked
@@ -252,7 +260,7 @@ def _probe_others(
             limit_s=limit_s,
             stopped=check.stopped,
         )
-    if launcher.reach == "launcher" and program is not None:
+    if launcher.reach == "launcher" and program is not None and check.has_allocation:
         argv = build_argv(
             launcher,
             (check.plan.python, "-P", "-m", "mlps.engine.host_probe", request.as_argument()),
@@ -354,7 +362,7 @@ def _launcher_findings(
 ) -> Iterator[Finding]:
     spec, launcher = check.spec, check.spec.launcher
     if program is None:
-        yield _no_launcher(spec, check.plan.python)
+        yield _no_launcher(spec, check.plan.python, check.env)
         return
     yield from host_rules.judge_mpi(
         probed,
@@ -362,6 +370,9 @@ def _launcher_findings(
         launcher=launcher.name,
         program=None if launcher.program is None else str(program),
         version=replies.version or "",
+    )
+    yield from host_rules.judge_allocation(
+        launcher=launcher.name, needed=launcher.needs_env, present=check.env
     )
     yield from host_rules.judge_root(
         family=host_rules.mpi_family(replies.version or "") or launcher.mpi,
@@ -377,7 +388,7 @@ def _root_by_variables(env: Mapping[str, str]) -> bool:
     return all(env.get(name) == "1" for name in names)
 
 
-def _no_launcher(spec: JobSpec, python: str) -> Finding:
+def _no_launcher(spec: JobSpec, python: str, env: Mapping[str, str]) -> Finding:
     launcher = spec.launcher
     name = launcher.program or "the Python of cluster.python"
     hint = install_hint(name, _this_machine(), launcher.install, python=python)
@@ -386,8 +397,22 @@ def _no_launcher(spec: JobSpec, python: str) -> Finding:
         severity="error",
         key="launcher",
         text=f"{name} of launcher {launcher.name} was not found on PATH",
-        hint=hint if launcher.program is not None else "cluster.python=PATH",
+        hint=f"{hint}{_instead(env)}" if launcher.program is not None else "cluster.python=PATH",
     )
+
+
+def _instead(env: Mapping[str, str]) -> str:
+    """Launchers that would reach hosts by ssh and are installed, for a hint."""
+    found = []
+    for option in find_options("launcher", ()):
+        values = yaml.safe_load(option.path.read_text(encoding="utf-8"))
+        program, by_ssh_too = values.get("program"), values.get("reach", "ssh") == "ssh"
+        # MPICH has a program of the name of Intel MPI's.
+        if program is None or not by_ssh_too or values.get("mpi") == "intelmpi":
+            continue
+        if find_program(program, env) is not None:
+            found.append(f"launcher={option.name}")
+    return f"; installed are {', '.join(found)}" if found else ""
 
 
 def _separation(check: _Check, probed: Sequence[Probed]) -> Document:
@@ -445,7 +470,8 @@ def _who_musters(
     if program is None:
         return "the launcher is not installed", []
     found = errors(findings)
-    if any(finding.rule in ("ENV-07", "ENV-10") and finding.host is None for finding in found):
+    barring = ("ENV-07", "ENV-10", "ENV-17")
+    if any(finding.rule in barring and finding.host is None for finding in found):
         return "the launcher cannot start ranks", []
     barred = {finding.host for finding in found if finding.rule in _BARS_A_HOST}
     unknown = {host.name for host in probed if host.facts is None and not check.skips("ENV-04")}

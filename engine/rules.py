@@ -39,6 +39,7 @@ RULES: Mapping[str, str] = {
     "ENV-14": "ranks may use all cores of their hosts",
     "ENV-15": "no host removes shared memory while ranks use it",
     "ENV-16": "the hosts are alike in memory, cores and software",
+    "ENV-17": "the launcher has the allocation of its scheduler",
     "PKG-03": "the packages of every host are those of the job's lock file",
     "DIR-01": "data_dir is a directory that the job can write to",
     "DIR-02": "results_dir can be written to",

@@ -103,7 +103,7 @@ def test_what_was_not_asked_is_not_ok(make_spec):
         Probed(name="n1", here=False), needs=None, fs_separation={"same_filesystem": None}
     )
     ok = [rule for state, rule in states(nobody, spec) if state == "ok"]
-    assert ok == ["ENV-01", "ENV-02", "ENV-04", "ENV-10", "DIR-02", "DIR-03"]
+    assert ok == ["ENV-01", "ENV-02", "ENV-04", "ENV-10", "ENV-17", "DIR-02", "DIR-03"]
 
 
 @pytest.mark.parametrize(

@@ -122,13 +122,39 @@ def test_all_findings_come_together_errors_first(check, answers, tmp_path):
 
 
 def test_env_01_fires_without_a_launcher(check):
-    machine = check({"launcher.program": "nosuch-mpiexec", "launcher.install": {"pip": "mpich"}})
+    machine = check(
+        {"launcher.program": "nosuch-mpiexec", "launcher.install": {"pip": "mpich"}},
+        {"PATH": "/nowhere"},
+    )
     assert machine.program is None
     pip = shlex.join([sys.executable, "-m", "pip", "install", "mpich"])
     assert texts(machine) == [
         "error ENV-01 launcher: nosuch-mpiexec of launcher mpich was not found on PATH\n"
-        f"  hint: {pip}"
+        f"  hint: {pip}; installed are launcher=mpich"
     ]
+
+
+def test_env_17_fires_outside_of_an_allocation_and_nothing_is_launched(check, monkeypatch):
+    monkeypatch.setattr(preflight, "by_launcher", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(preflight, "call_muster", lambda *_, **__: 1 / 0)
+    changes = {
+        "launcher.needs_env": ["SLURM_JOB_ID"],
+        "launcher.scheduler_env": ["SLURM_JOB_ID"],
+        "launcher.reach": "launcher",
+        "cluster.hosts": ["node1", "node2"],
+    }
+    machine = check(changes, {"PATH": os.environ["PATH"]})
+    assert [rule for rule, severity in rules(machine) if severity == "error"] == ["ENV-17"]
+    assert texts(machine)[0] == (
+        "error ENV-17 launcher: launcher mpich works inside an allocation only, and SLURM_JOB_ID "
+        "is not set\n  hint: start mlps inside one, for example: salloc -N 2 "
+        "--ntasks-per-node=2 mlps ..."
+    )
+
+
+def test_env_17_does_not_fire_inside_of_one(check):
+    changes = {"launcher.needs_env": ["A_JOB"], "launcher.scheduler_env": ["A_*"]}
+    assert ("ENV-17", "error") not in rules(check(changes, {**os.environ, "A_JOB": "7"}))
 
 
 def test_env_06_fires_without_the_python_of_the_ranks(check, monkeypatch):
