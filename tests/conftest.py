@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
 import time
@@ -36,6 +37,9 @@ from mlps.engine.signals import StopRequests
 from mlps.engine.spec import SWEEP_KEYS, JobSpec, build
 
 GIB = 2**30
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no reason for a property to fail.
 settings.register_profile("unhurried", deadline=None)
