@@ -274,7 +274,8 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
 
 def _end_grace_s(reader: _Reader, failure: _Failure | None, stops: StopRequests) -> float:
     if stops.count > 1:
-        return 0.0
+        # Not at once: killed, srun would leave its ranks on other hosts to themselves.
+        return STOPPED_GRACE_S
     answered = failure is None and reader.result is not None
     if answered or (failure is not None and failure.reason == "stop"):
         return STOPPED_GRACE_S
