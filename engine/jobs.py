@@ -57,7 +57,8 @@ def plan_here(spec: JobSpec) -> Plan:
     """The plan of a job that is started from this machine."""
     launcher = spec.launcher
     env = rank_environment(spec, "plan", os.environ)
-    found = None if launcher.program is None else find_program(launcher.program, env)
+    name = launcher.program
+    found = None if name is None else find_program(name, env, launcher.beside)
     return make_plan(
         spec, python=sys.executable, program=None if found is None else str(found), shell=env
     )

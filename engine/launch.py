@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from .hosts import HOSTFILE, Host, is_local
 from .launcher import SETTINGS, Launcher
@@ -49,7 +48,6 @@ def build_argv(
         "{hosts}": named,
         "{hostfile}": HOSTFILE,
         "{ssh}": launcher.ssh or "",
-        "{program_prefix}": str(PurePosixPath(program or "").parent.parent),
         **{f"{{{name}}}": value for name, value in launcher.settings.items()},
     }
     lists: dict[str, Sequence[str]] = {

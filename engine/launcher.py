@@ -25,6 +25,7 @@ class Launcher:
 
     name: str
     program: str | None
+    beside: str | None
     mpi: Literal["mpich", "openmpi", "intelmpi"] | None
     many_ranks: bool
     reach: Literal["ssh", "launcher", "none"]
@@ -55,6 +56,7 @@ def build_launcher(values: Document) -> Launcher:
     return Launcher(
         name=values["name"],
         program=values["program"],
+        beside=values["beside"],
         mpi=values["mpi"],
         many_ranks=values["ranks"] == "many",
         reach=values["reach"],

@@ -76,7 +76,7 @@ def check_machine(
         env=rank_environment(spec, "preflight", environ),
         stops=stops or StopRequests(),
     )
-    program = find_program(plan.program or plan.python, check.env)
+    program = _program(check)
     replies = _ask_here(check, program)
     needs = _needs(check, replies)
     probed = _probe_hosts(check, needs, replies, program)
@@ -132,6 +132,12 @@ class _Check:
 
     def stopped(self) -> bool:
         return self.stops.asked
+
+
+def _program(check: _Check) -> Path | None:
+    """The file of argv[0]: the launcher's program, or the ranks' Python where there is none."""
+    launcher, plan = check.spec.launcher, check.plan
+    return find_program(plan.program or plan.python, check.env, launcher.beside)
 
 
 # ---------------------------------------------------------------- programs on this machine
@@ -407,10 +413,9 @@ def _instead(env: Mapping[str, str]) -> str:
     for option in find_options("launcher", ()):
         values = yaml.safe_load(option.path.read_text(encoding="utf-8"))
         program, by_ssh_too = values.get("program"), values.get("reach", "ssh") == "ssh"
-        # MPICH has a program of the name of Intel MPI's.
-        if program is None or not by_ssh_too or values.get("mpi") == "intelmpi":
+        if program is None or not by_ssh_too:
             continue
-        if find_program(program, env) is not None:
+        if find_program(program, env, values.get("beside")) is not None:
             found.append(f"launcher={option.name}")
     return f"; installed are {', '.join(found)}" if found else ""
 

@@ -33,7 +33,13 @@ def rank_environment(spec: JobSpec, run_id: str, environ: Mapping[str, str]) -> 
     return {**env, **own_env, JOB_VARIABLE: spec.env_value, RUN_VARIABLE: run_id}
 
 
-def find_program(name: str, env: Mapping[str, str]) -> Path | None:
-    """The file of a program by its name or path, as a launch with this environment finds it."""
-    found = shutil.which(name, path=env["PATH"])
-    return None if found is None else Path(found)
+def find_program(name: str, env: Mapping[str, str], beside: str | None = None) -> Path | None:
+    """The file of a program by its name or path, as a launch with this environment finds it.
+
+    With `beside` only one in whose directory that program is as well counts.
+    """
+    for directory in env["PATH"].split(os.pathsep):
+        found = shutil.which(name, path=directory)
+        if found is not None and (beside is None or shutil.which(beside, path=directory)):
+            return Path(found)
+    return None

@@ -102,7 +102,7 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
     archive = files.create(spec.results_dir, spec.benchmark, spec.sha256)
     data_id = request.data_id or archive.run_id
     env = rank_environment(spec, data_id, os.environ)
-    program = find_program(request.plan.program or request.plan.python, env)
+    program = find_program(request.plan.program or request.plan.python, env, spec.launcher.beside)
     if program is None:
         raise PreflightError(f"{spec.launcher.program} has gone from PATH since it was checked")
     display.step("collecting facts")

@@ -319,6 +319,7 @@ EFFECTS = {
     "cluster.python": ({}, "/x/python", argv),
     "launcher.name": ({}, "other", lambda spec: spec.launcher.name),
     "launcher.program": ({}, "other", argv),
+    "launcher.beside": ({}, "x", lambda spec: spec.launcher.beside),
     "launcher.mpi": ({}, "openmpi", lambda spec: spec.launcher.mpi),
     "launcher.ranks": None,
     "launcher.reach": ({}, "none", lambda spec: spec.launcher.reach),

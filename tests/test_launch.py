@@ -16,7 +16,7 @@ from mlps.engine.launcher import SETTINGS
 COMMAND = ("/opt/python3", "-m", "engine", "{hosts}")
 FORWARDED = [
     "MLPS_JOB", "MLPS_RUN_ID", "PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR",
-    "LD_LIBRARY_PATH", "SSH_AUTH_SOCK", "MPI4PY_LIBMPI",
+    "LD_LIBRARY_PATH", "SSH_AUTH_SOCK", "MPI4PY_LIBMPI", "OMPI_MCA_mpi_abort_delay",
 ]  # fmt: skip
 FORWARD = [word for name in FORWARDED for word in ("-x", name)]
 NAMES = (
@@ -59,19 +59,17 @@ SRUN_REST = (
         (
             "openmpi",
             HERE,
-            "prterun --personality ompi --host localhost:2 -n 2 --bind-to none FORWARD",
+            "mpirun --host localhost:2 -n 2 --bind-to none FORWARD",
         ),
         (
             "openmpi",
             THERE,
-            "prterun --personality ompi --host node1:2,node2:2 --prefix /opt/ompi "
-            "--mca plm_ssh_agent ssh -n 4 "
-            "--bind-to none FORWARD",
+            "mpirun --host node1:2,node2:2 --mca plm_ssh_agent ssh -n 4 --bind-to none FORWARD",
         ),
         (
             "openmpi4",
             THERE,
-            "orterun --host node1:2,node2:2 --mca plm_rsh_agent ssh -n 4 --bind-to none FORWARD",
+            "mpirun --host node1:2,node2:2 --mca plm_rsh_agent ssh -n 4 --bind-to none FORWARD",
         ),
         (
             "intelmpi",
@@ -84,7 +82,7 @@ SRUN_REST = (
         (
             "salloc",
             THERE,
-            "prterun --personality ompi --host node1:2,node2:2 -n 4 --bind-to none FORWARD",
+            "mpirun --host node1:2,node2:2 -n 4 --bind-to none FORWARD",
         ),
         ("pals", THERE, "mpiexec --hosts node1,node2 -n 4 --ppn 2 --cpu-bind none"),
         ("process", HERE, ""),

@@ -46,6 +46,18 @@ def test_a_program_is_found_on_the_path_of_the_ranks(tmp_path):
     assert find_program(str(program), {"PATH": "/nowhere"}) == program
 
 
+def test_a_program_of_another_mpi_is_passed_over(tmp_path):
+    for name in ("mpich/mpirun", "ompi/mpirun", "ompi/prterun"):
+        program = tmp_path / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    env = {"PATH": f"{tmp_path}/mpich:{tmp_path}/ompi"}
+    assert find_program("mpirun", env) == tmp_path / "mpich/mpirun"
+    assert find_program("mpirun", env, "prterun") == tmp_path / "ompi/mpirun"
+    assert find_program("mpirun", env, "orterun") is None
+
+
 def test_only_the_schedulers_variables_that_the_launcher_names_reach_it(make_spec):
     shell = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "PBS_NODEFILE": "/f"}
     for forms, names in (

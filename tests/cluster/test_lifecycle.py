@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -32,8 +31,7 @@ def flavour(request):
     if request.param == "mpich":
         return ["launcher=mpich"], {}
     env = request.getfixturevalue("openmpi5")
-    program = shutil.which("mpirun", path=env["PATH"])
-    return ["launcher=openmpi", "launcher.run_as_root=true", f"launcher.program={program}"], env
+    return ["launcher=openmpi", "launcher.run_as_root=true"], env
 
 
 @pytest.fixture
