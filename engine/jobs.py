@@ -60,7 +60,7 @@ def plan_here(spec: JobSpec) -> Plan:
     name = launcher.program
     found = None if name is None else find_program(name, env, launcher.beside)
     return make_plan(
-        spec, python=sys.executable, program=None if found is None else str(found), shell=env
+        spec, python=sys.executable, program=None if found is None else str(found), present=env
     )
 
 

@@ -66,9 +66,9 @@ def build_argv(
     )
 
 
-def rank_variables(launcher: Launcher, shell: Collection[str]) -> tuple[str, ...]:
-    """Names of all variables that ranks get, the job's own first; `shell` has some to forward."""
-    forwarded = [name for name in launcher.forward_env if name in shell or name == "PATH"]
+def rank_variables(launcher: Launcher, present: Collection[str]) -> tuple[str, ...]:
+    """Names of all variables that ranks get, the job's own first; `present` can be forwarded."""
+    forwarded = [name for name in launcher.forward_env if name in present or name == "PATH"]
     return tuple(dict.fromkeys((JOB_VARIABLE, RUN_VARIABLE, *forwarded, *launcher.env)))
 
 

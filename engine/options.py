@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 GROUPS = ("benchmark", "cluster", "launcher", "division", "edition", "system")
 
@@ -19,6 +20,13 @@ class Option:
     name: str
     path: Path
     packaged: bool
+
+    def values(self) -> dict[str, Any]:
+        """What the file itself sets."""
+        import yaml  # late: a list of options, as help shows it, needs none
+
+        loaded = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+        return loaded if isinstance(loaded, dict) else {}
 
     @property
     def summary(self) -> str:

@@ -106,15 +106,15 @@ class Plan:
 
 
 def make_plan(
-    spec: JobSpec, *, python: str, program: str | None = None, shell: Collection[str] = ()
+    spec: JobSpec, *, python: str, program: str | None = None, present: Collection[str] = ()
 ) -> Plan:
     """The launches of a job, whose ranks run under `python` unless the cluster names its own.
 
     `program` is where the launcher's program was found; without it the argv holds its bare name.
-    `shell` are the names of the variables that the launcher's environment can forward.
+    `present` are the names of the variables that the launcher's environment can forward.
     """
     interpreter = spec.cluster.python or python
-    variables = rank_variables(spec.launcher, shell)
+    variables = rank_variables(spec.launcher, present)
     starter = None if spec.launcher.program is None else program or spec.launcher.program
     launches: list[Launch] = []
     for index, step in enumerate(_steps(spec)):

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from . import directories, host_rules
 from .canonical import Document
 from .children import Answer, Command, run_all
@@ -411,7 +409,7 @@ def _instead(env: Mapping[str, str]) -> str:
     """Launchers that would reach hosts by ssh and are installed, for a hint."""
     found = []
     for option in find_options("launcher", ()):
-        values = yaml.safe_load(option.path.read_text(encoding="utf-8"))
+        values = option.values()
         program, by_ssh_too = values.get("program"), values.get("reach", "ssh") == "ssh"
         if program is None or not by_ssh_too:
             continue

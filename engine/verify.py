@@ -173,7 +173,7 @@ def read_evidence(archive: Archive) -> Evidence:
             spec,
             python=str(environment["python"]["executable"]),
             program=str(environment["launcher"]["program"]),
-            shell=environment["rank_variables"],
+            present=environment["rank_variables"],
         )
         preflight = tuple(from_document(entry) for entry in environment["preflight"])
         version = str(environment["mlps"]["version"])

@@ -251,7 +251,7 @@ def limits(spec):
 
 
 def argv(spec):
-    return make_plan(spec, python="python3", shell=["HOME"]).launches[0].argv
+    return make_plan(spec, python="python3", present=["HOME"]).launches[0].argv
 
 
 def findings(spec):
