@@ -110,6 +110,8 @@ class Job:
     state: JobState | None = None
     began: bool = False
     asked: bool = False
+    # Whether it had been asked to stop when it ended.
+    stopped: bool = False
     ended_at: float | None = None
     outcome_at: float | None = None
 
@@ -357,7 +359,7 @@ def _ask(jobs: Sequence[Job], scheduler: Scheduler, sweep: Sweep) -> None:
             continue  # what it ended as is known; the scheduler may have forgotten it since
         state = states.get(job.id, GONE)
         if state.ended:
-            job.ended_at = time.monotonic()
+            job.ended_at, job.stopped = time.monotonic(), job.asked
         before, job.state = job.state, state
         job.began = job.began or state.ran
         passing = state.ended or state.ordinary or state.word == "COMPLETING"

@@ -364,7 +364,7 @@ class _Watch:
                 number=job.number,
                 overrides=job.overrides,
                 status="lost",
-                exit_code=130 if self._stops.asked else 4,
+                exit_code=130 if job.stopped else 4,
                 message=text,
             )
         )

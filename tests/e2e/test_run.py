@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import psutil
 import pytest
@@ -110,7 +111,7 @@ def test_planned_archived_and_started_argv_are_equal(place, wait_for, load):
                 argv = child.cmdline()
             except psutil.Error:
                 continue
-            if argv and argv[0] == "mpiexec" and "--stage" in argv:
+            if argv and Path(argv[0]).name == "mpiexec" and "--stage" in argv:
                 started[argv[argv.index("--stage") + 1]] = argv
         return "run" in started
 
