@@ -19,6 +19,7 @@ from pathlib import Path
 MLPS = Path(sys.executable).parent / "mlps"
 QUICK = "benchmark=kvcache/quick"
 LARGE = (QUICK, 'cluster.hosts=["node[001-128]"]', "cluster.ranks_per_host=8")
+SUITE = ("benchmark=kvcache", 'cluster.hosts=["node[0001-1024]"]')
 
 
 def timed_s(*words: str) -> float:
@@ -44,6 +45,7 @@ ROWS: tuple[tuple[str, Callable[[], float]], ...] = (
     ("mlps --help", lambda: timed_s("--help")),
     ("mlps plan", lambda: timed_s("plan", QUICK)),
     ("mlps plan, 1,024 ranks on 128 hosts", lambda: timed_s("plan", *LARGE)),
+    ("mlps plan, kvcache on 1,024 hosts", lambda: timed_s("plan", *SUITE)),
     ("a quick job outside its stages", own_share_s),
 )
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -482,26 +482,32 @@ def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
 
 
 def _devices(records: Sequence[_Record], hosts: Sequence[str]) -> list[Document]:
-    """One entry a host and device. All ranks of a host see the same device: the widest counts."""
-    widest: dict[tuple[str, str], Moved] = {}
+    """One entry a machine and device, under the first of its hosts.
+
+    All ranks of a machine see the same count: the widest one holds.
+    """
+    widest: dict[tuple[str, str], tuple[str, Moved]] = {}
     for record, host in zip(records, hosts, strict=True):
         if record.moved is None:
             continue
-        key = (host, record.moved.device)
-        seen = widest.get(key, record.moved)
-        widest[key] = Moved(
-            device=record.moved.device,
-            read_bytes=max(seen.read_bytes, record.moved.read_bytes),
-            write_bytes=max(seen.write_bytes, record.moved.write_bytes),
+        key = (record.moved.machine, record.moved.device)
+        first, seen = widest.get(key, (host, record.moved))
+        widest[key] = (
+            first,
+            replace(
+                seen,
+                read_bytes=max(seen.read_bytes, record.moved.read_bytes),
+                write_bytes=max(seen.write_bytes, record.moved.write_bytes),
+            ),
         )
     return [
         {
             "host": host,
-            "device": device,
+            "device": moved.device,
             "read_bytes": moved.read_bytes,
             "write_bytes": moved.write_bytes,
         }
-        for (host, device), moved in widest.items()
+        for host, moved in widest.values()
     ]
 
 

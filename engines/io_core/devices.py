@@ -12,13 +12,19 @@ _SECTORS_READ = 2
 _SECTORS_WRITTEN = 6
 
 SYS_BLOCK = Path("/sys/dev/block")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """Bytes that a device has read and written."""
+    """Bytes that a device has read and written.
+
+    `machine` is the kernel that counts, by the id of its boot: hosts that are containers of one
+    machine see one count.
+    """
 
     device: str
+    machine: str
     read_bytes: int
     write_bytes: int
 
@@ -26,6 +32,7 @@ class Moved:
         """What was moved after `before`."""
         return Moved(
             device=self.device,
+            machine=self.machine,
             read_bytes=self.read_bytes - before.read_bytes,
             write_bytes=self.write_bytes - before.write_bytes,
         )
@@ -42,12 +49,14 @@ def moved_behind(directory: Path, sys_block: Path = SYS_BLOCK) -> Moved | None:
         device = sys_block / f"{os.major(number)}:{os.minor(number)}"
         fields = [int(word) for word in (device / "stat").read_text("ascii").split()]
         name = device.resolve().name
+        machine = BOOT_ID.read_text("ascii").strip()
     except (OSError, ValueError):
         return None
     if len(fields) <= _SECTORS_WRITTEN:
         return None
     return Moved(
         device=name,
+        machine=machine,
         read_bytes=fields[_SECTORS_READ] * _SECTOR_BYTES,
         write_bytes=fields[_SECTORS_WRITTEN] * _SECTOR_BYTES,
     )

@@ -186,6 +186,35 @@ def test_mlps_itself_killed(start, flavour, wait_for):
     wait_for(lambda: not place.leftovers(), "the end of all processes", GONE_S)
 
 
+def test_ctrl_c_drains_and_seals(start, flavour, load, wait_for):
+    place, process = start(flavour)
+    process.send_signal(signal.SIGINT)
+    outcome = check_end(place, process, load, wait_for, code=130)
+    assert (outcome["status"], outcome["message"]) == ("stopped", "stopped by SIGINT")
+    assert outcome["ranks_reported"] == 4
+
+
+@pytest.mark.parametrize(
+    ("signals", "reason"),
+    [([signal.SIGTERM], "stop"), ([signal.SIGINT, signal.SIGINT], "killed")],
+    ids=["SIGTERM", "Ctrl-C twice"],
+)
+def test_other_requests_to_stop(start, mpich, load, wait_for, signals, reason):
+    place, process = start(mpich)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.3)
+    outcome = check_end(place, process, load, wait_for, code=130)
+    assert outcome["reason"] == reason
+
+
+def test_the_time_limit_of_a_stage(start, flavour, load, wait_for):
+    place, process = start(flavour, "benchmark.time_limit_s=12")
+    outcome = check_end(place, process, load, wait_for, gone_s=12 + GONE_S)
+    assert outcome["reason"] == "time_limit"
+    assert outcome["message"] == "it took longer than 12 s"
+
+
 HANGING_SSH = """#!/bin/sh
 case "$*" in *node3*hydra_pmi_proxy*|*node3*prted*) [ -e {mark} ] && exec sleep 600 ;; esac
 exec {ssh} "$@"

@@ -36,6 +36,6 @@ def test_a_directory_that_is_gone_has_no_device(tmp_path):
 
 
 def test_since_takes_the_difference():
-    before = Moved(device="sda", read_bytes=1, write_bytes=2)
-    after = Moved(device="sda", read_bytes=11, write_bytes=22)
-    assert after.since(before) == Moved(device="sda", read_bytes=10, write_bytes=20)
+    before = Moved(device="sda", machine="m", read_bytes=1, write_bytes=2)
+    after = Moved(device="sda", machine="m", read_bytes=11, write_bytes=22)
+    assert after.since(before) == Moved(device="sda", machine="m", read_bytes=10, write_bytes=20)
