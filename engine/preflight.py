@@ -395,12 +395,13 @@ def _root_by_variables(env: Mapping[str, str]) -> bool:
 def _no_launcher(spec: JobSpec, python: str, env: Mapping[str, str]) -> Finding:
     launcher = spec.launcher
     name = launcher.program or "the Python of cluster.python"
+    beside = "" if launcher.beside is None else f", with {launcher.beside} beside it"
     hint = install_hint(name, _this_machine(), launcher.install, python=python)
     return Finding(
         rule="ENV-01",
         severity="error",
         key="launcher",
-        text=f"{name} of launcher {launcher.name} was not found on PATH",
+        text=f"{name} of launcher {launcher.name} was not found on PATH{beside}",
         hint=f"{hint}{_instead(env)}" if launcher.program is not None else "cluster.python=PATH",
     )
 

@@ -36,8 +36,10 @@ def rank_environment(spec: JobSpec, run_id: str, environ: Mapping[str, str]) -> 
 def find_program(name: str, env: Mapping[str, str], beside: str | None = None) -> Path | None:
     """The file of a program by its name or path, as a launch with this environment finds it.
 
-    With `beside` only one in whose directory that program is as well counts.
+    With `beside` a name counts only in a directory where that program is as well.
     """
+    if os.sep in name:
+        beside = None
     for directory in env["PATH"].split(os.pathsep):
         found = shutil.which(name, path=directory)
         if found is not None and (beside is None or shutil.which(beside, path=directory)):

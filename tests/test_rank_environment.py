@@ -56,6 +56,8 @@ def test_a_program_of_another_mpi_is_passed_over(tmp_path):
     assert find_program("mpirun", env) == tmp_path / "mpich/mpirun"
     assert find_program("mpirun", env, "prterun") == tmp_path / "ompi/mpirun"
     assert find_program("mpirun", env, "orterun") is None
+    named = str(tmp_path / "mpich/mpirun")
+    assert find_program(named, env, "prterun") == Path(named)
 
 
 def test_only_the_schedulers_variables_that_the_launcher_names_reach_it(make_spec):
