@@ -247,6 +247,10 @@ def kill_family(process: subprocess.Popen[bytes]) -> None:
         _kill_one(child)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(TERMINATE_GRACE_S)
+    # A kill takes effect a moment later; what this returns from is gone.
+    deadline = time.monotonic() + TERMINATE_GRACE_S
+    while time.monotonic() < deadline and any(_is_alive(child) for child in family):
+        time.sleep(0.01)
 
 
 def _kill_one(child: psutil.Process) -> None:
