@@ -94,11 +94,16 @@ def launcher(start):
         script = f"""
             import os, subprocess, sys
             helpers = [
-                subprocess.Popen([sys.executable, "-S", "-c", text, "root@node" + str(number)])
+                subprocess.Popen(
+                    [sys.executable, "-S", "-c", text, "root@node" + str(number)],
+                    stdin=subprocess.PIPE,
+                )
                 for number, text in enumerate({scripts!r}, 1)
             ]
             print("here", flush=True)
             sys.stdin.readline()
+            for helper in helpers:
+                helper.stdin.close()
             for number in {collects!r}:
                 helpers[number - 1].wait()
             os._exit(0)  # without asking for the others
@@ -113,7 +118,7 @@ def launcher(start):
     processes.ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
 
 
-SOON, CUT_OFF = "import time; time.sleep(0.3)", "import time, sys; time.sleep(0.3); sys.exit(255)"
+SOON, CUT_OFF = "import sys; sys.stdin.read()", "import sys; sys.stdin.read(); sys.exit(255)"
 
 
 @pytest.mark.parametrize(
