@@ -179,8 +179,8 @@ def check_end_but_sshd(place, process, lost, load, wait_for):
     return check_end(place, process, load, wait_for)
 
 
-def test_mlps_itself_killed(start, flavour, wait_for):
-    place, process = start(flavour)
+def test_mlps_itself_killed(start, mpich, wait_for):
+    place, process = start(mpich)
     process.kill()
     process.communicate()
     wait_for(lambda: not place.leftovers(), "the end of all processes", GONE_S)
@@ -209,8 +209,8 @@ def test_other_requests_to_stop(start, mpich, load, wait_for, signals, reasons):
     assert outcome["reason"] in reasons
 
 
-def test_the_time_limit_of_a_stage(start, flavour, load, wait_for):
-    place, process = start(flavour, "benchmark.time_limit_s=12")
+def test_the_time_limit_of_a_stage(start, mpich, load, wait_for):
+    place, process = start(mpich, "benchmark.time_limit_s=12")
     outcome = check_end(place, process, load, wait_for, gone_s=12 + GONE_S)
     assert outcome["reason"] == "time_limit"
     assert outcome["message"] == "it took longer than 12 s"
