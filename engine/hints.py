@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .canonical import Document
 
@@ -87,17 +87,20 @@ def install_hint(
     ways = []
     manager = package_manager(host)
     if manager is not None and manager in known:
-        sudo = () if host["uid"] == 0 or manager == "brew" else ("sudo",)
-        ways.append(shlex.join([*sudo, *MANAGERS[manager], *known[manager].split()]))
+        ways.append(_by_manager(manager, host, known[manager].split()))
     if "pip" in known:
         ways.append(shlex.join([python, "-m", "pip", "install", *known["pip"].split()]))
     if ways:
         return ", or: ".join(ways)
     names = sorted({package for key, package in known.items() if key != "pip"} | {name})
     if manager is not None and not known:
-        sudo = () if host["uid"] == 0 or manager == "brew" else ("sudo",)
-        return shlex.join([*sudo, *MANAGERS[manager], name])
+        return _by_manager(manager, host, [name])
     return f"install {' or '.join(names)} with the package manager of {system_name(host)}"
+
+
+def _by_manager(manager: str, host: Document, packages: Sequence[str]) -> str:
+    sudo = () if host["uid"] == 0 or manager == "brew" else ("sudo",)
+    return shlex.join([*sudo, *MANAGERS[manager], *packages])
 
 
 def package_manager(host: Document) -> str | None:

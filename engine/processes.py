@@ -106,7 +106,7 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     """End a process and all that it started: SIGTERM, after `grace_s` SIGKILL. Never raises."""
     family = _descendants(os.getpid())
     if process.poll() is not None and grace_s > 0:
-        _wait_for(family)
+        _wait_for(family, ORPHAN_GRACE_S)
     if process.poll() is None and grace_s > 0:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -178,8 +178,9 @@ def peers(pid: int) -> set[str]:
     return {address.ip.removeprefix("::ffff:") for address in remote}
 
 
-def _wait_for(family: Sequence[psutil.Process]) -> None:
-    deadline = time.monotonic() + ORPHAN_GRACE_S
+def _wait_for(family: Sequence[psutil.Process], limit_s: float) -> None:
+    """Until all have ended, or the limit has passed."""
+    deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline and any(_is_alive(child) for child in family):
         time.sleep(0.02)
 
@@ -237,10 +238,7 @@ def begin(
 
 def kill_family(process: subprocess.Popen[bytes]) -> None:
     """End a process that `begin` started, and all that it has started, at once. Never raises."""
-    try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.Error:
-        family = []
+    family = _descendants(process.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     for child in family:
@@ -248,9 +246,7 @@ def kill_family(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(TERMINATE_GRACE_S)
     # A kill takes effect a moment later; what this returns from is gone.
-    deadline = time.monotonic() + TERMINATE_GRACE_S
-    while time.monotonic() < deadline and any(_is_alive(child) for child in family):
-        time.sleep(0.01)
+    _wait_for(family, TERMINATE_GRACE_S)
 
 
 def _kill_one(child: psutil.Process) -> None:

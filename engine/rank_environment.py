@@ -38,10 +38,11 @@ def find_program(name: str, env: Mapping[str, str], beside: str | None = None) -
 
     With `beside` a name counts only in a directory where that program is as well.
     """
-    if os.sep in name:
-        beside = None
+    if beside is None or os.sep in name:
+        found = shutil.which(name, path=env["PATH"])
+        return None if found is None else Path(found)
     for directory in env["PATH"].split(os.pathsep):
         found = shutil.which(name, path=directory)
-        if found is not None and (beside is None or shutil.which(beside, path=directory)):
+        if found is not None and shutil.which(beside, path=directory):
             return Path(found)
     return None

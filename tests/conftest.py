@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from hypothesis import settings
+from workplace import JobDirectory
 
 from mlps.engine import archive as files
 from mlps.engine import preflight
@@ -295,10 +296,8 @@ sys.exit(4 if result["status"] == "failed" else 0)
 
 
 @dataclass(frozen=True)
-class Player:
+class Player(JobDirectory):
     """A directory with a program that can be cluster.python, and room for data and results."""
-
-    root: Path
 
     @classmethod
     def make(cls, root: Path) -> Player:
@@ -313,14 +312,6 @@ class Player:
     @property
     def program(self) -> Path:
         return self.root / "player"
-
-    @property
-    def data_dir(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def results_dir(self) -> Path:
-        return self.root / "results"
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from launches import make_launch
 
 from mlps.engine.blame import blame_output, blame_silent, blame_start, parse_rank_ranges
 from mlps.engine.hosts import Host
@@ -15,28 +16,6 @@ from mlps.engines.contract import rank_ranges
 RANK = r"rank (?P<rank>\d+) with PID (?P<pid>\d+) on node (?P<host>\S+)"
 PROCESS = r"PID (?P<pid>\d+) RUNNING AT (?P<host>\S+)"
 HOST = r"Connection to (?P<host>\S+) closed"
-
-
-def make_launch(*ranks):
-    hosts = tuple(
-        Host(name=f"node{number}", slots=count, ranks=count)
-        for number, count in enumerate(ranks, 1)
-    )
-    return Launch(
-        index=1,
-        stage="run",
-        option=None,
-        trial=0,
-        measured=True,
-        when="success",
-        undone_by=None,
-        argv=(),
-        hosts=hosts,
-        hostfile=None,
-        time_limit_s=20,
-        start_limit_s=20,
-        silence_limit_s=20,
-    )
 
 
 LAUNCH = make_launch(2, 2, 1)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from launches import make_launch
 
 from mlps.engine import processes, protocol
 from mlps.engine import supervise as module
 from mlps.engine.hosts import Host
-from mlps.engine.plan import Launch
 from mlps.engine.signals import StopRequests
 from mlps.engine.supervise import Site, supervise
 
@@ -67,21 +67,7 @@ def site(tmp_path, make_result):
 
 @pytest.fixture
 def launch():
-    return Launch(
-        index=1,
-        stage="run",
-        option=None,
-        trial=0,
-        measured=True,
-        when="success",
-        undone_by=None,
-        argv=(),
-        hosts=(Host(name="node1", slots=2, ranks=2),),
-        hostfile=None,
-        time_limit_s=20,
-        start_limit_s=20,
-        silence_limit_s=20,
-    )
+    return make_launch(2)
 
 
 class Watcher:
