@@ -50,7 +50,7 @@ def ended(place, process, code: int, load, wait_for):
     return load(archive / "stages/01-run-0/outcome.json"), err
 
 
-# SIGTERM: in tests/e2e/test_replay.py and tests/cluster.
+# SIGTERM: in tests/e2e/test_replay.py and, from Slurm, in tests/cluster.
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_one_request_ends_gracefully(place, running, load, wait_for, number):
     process, _ = running()
