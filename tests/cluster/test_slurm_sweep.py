@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from workplace import PATIENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mpi]
 
@@ -156,7 +157,7 @@ PAGE = (Path(__file__).parents[2] / "docs/slurm.md").read_text(encoding="utf-8")
 
 # So that what the page shows takes seconds.
 QUICK = "benchmark.chunk_tokens=4 benchmark.chunks_per_user=8 benchmark.ramp_s=0.1 "
-QUICK += "benchmark.duration_s=1 launcher.ssh=null"
+QUICK += f"benchmark.duration_s=1 launcher.ssh=null {' '.join(PATIENT)}"
 
 
 def lines_of_the_page():
