@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .aggregate import FAMILY, aggregates
 from .canonical import Document
+from .host_documents import HostFacts, totals
 from .latency import percentile_ns
 from .plan import Launch, Plan
 from .roofline import Around, metrics_against, roofline_metrics, roofline_of, rooflines_around
 from .rules import STOPPED
 from .search import capacity_metrics, search_document
+from .series import Load, Series
 from .spread import spread
 from .steady import drift_of
 from .units import GIB, KIB, MIB
@@ -35,14 +37,21 @@ def collect(
     family: str,
     outcomes: Mapping[str, Document],
     results: Mapping[str, Document],
+    hosts: HostFacts,
+    series: Series | None,
     evidence: Mapping[str, str],
 ) -> Document:
     """The document of result.json.
 
     `outcomes` and `results` hold, by launch name, what outcome.json and result.json of a stage
-    hold; `evidence` the SHA-256 of each of those files.
+    hold; `hosts` are the facts before the first stage, `series` what was sampled since; `evidence`
+    the SHA-256 of each of these files.
     """
+    machines = totals(hosts)
     metrics = _metrics_by_launch(plan, outcomes, results)
+    for name, own in metrics.items():
+        own |= _memory(results[name], machines.memory_bytes)
+        own |= _loads(plan, {} if series is None else series.loads.get(name, {}))
     return {
         "schema": RESULT_SCHEMA,
         "mlps_version": version,
@@ -51,6 +60,8 @@ def collect(
         "benchmark": benchmark,
         "hosts": len(plan.hosts),
         "ranks": plan.ranks,
+        "cluster": machines.as_document(),
+        "monitor": None if series is None else series.as_document(),
         "status": overall_status(outcomes.values()),
         "failure": _failure(plan, outcomes),
         "metrics": _summaries(plan, outcomes, results, metrics),
@@ -90,7 +101,6 @@ def stage_metrics(result: Document) -> Metrics:
     metrics |= capacity_metrics(result.get("search"))
     metrics |= _measures(result, length_s)
     metrics |= _costs(result)
-    metrics |= _memory(result)
     metrics |= _device(result)
     metrics |= _steadiness(result)
     metrics["verified_bytes"] = result["verify"]["bytes"]
@@ -183,29 +193,36 @@ def _costs(result: Document) -> Metrics:
     return metrics
 
 
-def _memory(result: Document) -> Metrics:
+def _memory(result: Document, memory_bytes: int | None) -> Metrics:
     """The working set against the memory that could hold it instead of the storage."""
     metrics: Metrics = {}
     working_set_bytes = result["details"].get("working_set_bytes")
-    memory_bytes = host_memory_bytes(result)
-    if working_set_bytes is not None:
-        metrics["working_set_gib"] = working_set_bytes / GIB
+    if working_set_bytes is None:
+        return metrics
+    metrics["working_set_gib"] = working_set_bytes / GIB
     if memory_bytes is not None:
         metrics["host_memory_gib"] = memory_bytes / GIB
-    if working_set_bytes is not None and memory_bytes is not None:
         metrics["working_set_to_memory_pct"] = 100 * working_set_bytes / memory_bytes
     return metrics
 
 
-def host_memory_bytes(result: Document) -> int | None:
-    """Memory of all hosts, each counted once; None where that of a host is not known."""
-    ranks = result["ranks"]
-    by_host: dict[int, int] = {}
-    for host, memory_bytes in zip(
-        ranks["host_index"], ranks.get("host_memory_bytes", []), strict=False
+def _loads(plan: Plan, loads: Mapping[str, Load]) -> Metrics:
+    """How busy the hosts were in a stage's window; nothing where one of them has no tick in it."""
+    if any(host not in loads for host in plan.hosts):
+        return {}
+    busy = [load.cpu_busy_pct for load in loads.values()]
+    metrics: Metrics = {
+        "host_cpu_busy_pct": sum(busy) / len(busy),
+        "host_cpu_busy_worst_host_pct": max(busy),
+    }
+    for name, shares in (
+        ("host_io_pressure_pct", [load.io_pressure_pct for load in loads.values()]),
+        ("host_memory_pressure_pct", [load.memory_pressure_pct for load in loads.values()]),
     ):
-        by_host[host] = max(by_host.get(host, 0), memory_bytes or 0)
-    return sum(by_host.values()) if by_host and all(by_host.values()) else None
+        known = [share for share in shares if share is not None]
+        if len(known) == len(shares):
+            metrics[name] = sum(known) / len(known)
+    return metrics
 
 
 def _steadiness(result: Document) -> Metrics:

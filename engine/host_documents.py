@@ -5,7 +5,7 @@ What hosts share stands there once, so that a thousand hosts alike take little m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .canonical import Document, canonical_json
@@ -118,7 +118,7 @@ def hosts_text(hosts: HostFacts) -> bytes:
 
 
 def read_hosts(document: Document) -> HostFacts:
-    """The facts that a document holds. Raises KeyError, TypeError or ValueError for another form."""
+    """The facts in a document. Raises KeyError, TypeError or ValueError for another form."""
     own: dict[str, Document] = {
         name: {key: value for key, value in row.items() if key != "clock_offset_s"}
         for name, row in document["own"].items()
@@ -196,7 +196,7 @@ def _memory_bytes(group: Sequence[Document]) -> int | None:
     return min(sum(known), max(int(facts["memory"]["total_bytes"]) for facts in group))
 
 
-def _sum(machines: Iterator[Sequence[Document]] | Sequence[Sequence[Document]], key: str) -> int | None:
+def _sum(machines: Iterable[Sequence[Document]], key: str) -> int | None:
     counts = [group[0]["cpu"][key] for group in machines]
     return sum(counts) if all(isinstance(count, int) for count in counts) else None
 

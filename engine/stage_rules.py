@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .canonical import Document
-from .collect import host_memory_bytes
 from .latency import percentile_name
 from .plan import Plan
 from .roofline import rooflines_around
@@ -26,8 +25,10 @@ MEMORY_TIMES = 3
 NOOP = "noop"
 
 
-def judge_stage_result(name: str, measured: bool, result: Document) -> list[Finding]:
-    """Findings about what one stage reported."""
+def judge_stage_result(
+    name: str, measured: bool, result: Document, memory_bytes: int | None
+) -> list[Finding]:
+    """Findings about what one stage reported; `memory_bytes` is that of all hosts, if known."""
     if measured and _is_noop(result):
         text = "its operations touched no storage: the numbers say nothing about one"
         hint = "benchmark.io.core=auto"
@@ -44,7 +45,7 @@ def judge_stage_result(name: str, measured: bool, result: Document) -> list[Find
         findings += _device(name, result)
         findings += _drift(name, result)
         findings += _load(name, result)
-        findings += _working_set(name, result)
+        findings += _working_set(name, result, memory_bytes)
         findings += _trace(name, result)
     return findings
 
@@ -223,9 +224,8 @@ def _capacity(name: str, search: Document) -> list[Finding]:
     ]
 
 
-def _working_set(name: str, result: Document) -> list[Finding]:
+def _working_set(name: str, result: Document, memory_bytes: int | None) -> list[Finding]:
     working_set_bytes = result["details"].get("working_set_bytes")
-    memory_bytes = host_memory_bytes(result)
     if working_set_bytes is None or memory_bytes is None:
         return []
     if working_set_bytes >= MEMORY_TIMES * memory_bytes:
