@@ -66,9 +66,7 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
 
 def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
     """`mlps doctor`: preflight alone, of a small job unless told of another."""
-    named = any(word.lstrip("+").startswith("benchmark=") for word in arguments)
-    words = [*arguments] if named else ["benchmark=kvcache/quick", *arguments]
-    job = prepare(words, config_dirs)
+    job = _job_of(arguments, config_dirs)
     with catch_stop_requests() as stops:
         machine = check_machine(job.spec, job.plan, os.environ, stops)
     if stops.asked:
@@ -79,6 +77,30 @@ def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bo
         _show_notes(job.composition.notes)
         write_checkup(sys.stdout, machine, job.spec)
     return 3 if errors(machine.findings) else 0
+
+
+def facts(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
+    """`mlps facts`: the machines of a job's cluster. Nothing is run there but the probe."""
+    job = _job_of(arguments, config_dirs)
+    with catch_stop_requests() as stops:
+        found = ask_hosts(job.spec, job.plan, os.environ, stops)
+    if stops.asked:
+        raise Interrupted(f"stopped by {stops.first}")
+    hosts = host_facts_of(found)
+    findings = [*judge_likeness(likenesses(hosts))]
+    if as_json:
+        _print_json(facts_document(hosts, findings))
+    else:
+        _show_notes(job.composition.notes)
+        write_facts(sys.stdout, hosts, findings)
+    return 3 if hosts.without_facts else 0
+
+
+def _job_of(arguments: Sequence[str], config_dirs: Sequence[Path]) -> PreparedJob:
+    """The job that is asked about: a small one unless another is named."""
+    named = any(word.lstrip("+").startswith("benchmark=") for word in arguments)
+    words = [*arguments] if named else ["benchmark=kvcache/quick", *arguments]
+    return prepare(words, config_dirs)
 
 
 def verify(arguments: Sequence[str], *, as_json: bool) -> int:
