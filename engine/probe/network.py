@@ -58,7 +58,8 @@ def _leaves(tree: Tree, name: str) -> bool:
         return False
     flags = re.fullmatch(r"0x([0-9a-f]{1,8})", _line(tree, f"{name}/flags"))
     speaks_arp = flags is not None and not int(flags[1], 16) & _NO_ARP
-    return speaks_arp or _line(tree, f"{name}/ifindex") != _line(tree, f"{name}/iflink")
+    own, other = whole(_line(tree, f"{name}/ifindex")), whole(_line(tree, f"{name}/iflink"))
+    return speaks_arp or (bool(other) and own != other)
 
 
 def _nic(tree: Tree, name: str) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def _nic(tree: Tree, name: str) -> dict[str, Any]:
         "speed_mbit_s": _speed_mbit_s(tree, what, name),
         "driver": _driver(tree, what, name),
         "mtu": tree.fact(f"{what}.mtu", f"{_NET}/{name}/mtu", whole),
-        "state": tree.fact(f"{what}.state", f"{_NET}/{name}/operstate", str.strip),
+        "state": tree.fact(f"{what}.state", f"{_NET}/{name}/operstate", _state),
         "slaves": [],
     }
 
@@ -118,6 +119,11 @@ def _driver(tree: Tree, what: str, name: str) -> str:
         return kind[1] if kind else "virtual"
     driver = tree.real(f"{_NET}/{name}/device/driver").rpartition("/")[2]
     return driver if driver != "driver" else tree.unknown(f"{what}.driver", "no driver link")
+
+
+def _state(text: str) -> str | None:
+    state = text.strip()  # some drivers never say, and then the kernel says "unknown"
+    return None if state == UNKNOWN else state
 
 
 def _line(tree: Tree, path: str) -> str:

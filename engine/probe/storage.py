@@ -64,7 +64,8 @@ def directory(tree: Tree, what: str, path: str) -> Directory:
         "blocks": UNKNOWN,
     }
     if place and not place.total_bytes:
-        tree.unknown(f"{what}.total_bytes", "the file system does not say its size")
+        why = "the file system says no size" if tree.is_host else "not asked below another root"
+        tree.unknown(f"{what}.total_bytes", why)
     if mount is None:
         tree.errors.setdefault(what, "no mount holds it")
         return Directory(facts, [])
@@ -117,7 +118,6 @@ def _place(tree: Tree, what: str, path: str) -> Place | None:
     """The directory as system calls see it, or None with a note where they say nothing."""
     if not tree.is_host:
         # Of a tree that is not this host, its mountinfo says what a system call would.
-        tree.unknown(f"{what}.total_bytes", "not asked below another root")
         return Place(tree.real(path), tree.exists(path), None, None)
     said: list[Place | OSError] = []
     asking = threading.Thread(target=lambda: said.append(_asked(path)), daemon=True)
