@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from . import procfs
+from .storage import disk_counters
 
 # A line of the series has to stay below the 4,096 bytes that a pipe takes in one piece. More
 # devices than these are told as their sum.
@@ -51,16 +52,14 @@ _PRESSURE = (
     ("memory", "some"),
     ("memory", "full"),
 )
-# What a path of NVMe's own multipathing is called; newer kernels count its I/O at the disk as well.
-_NVME_PATH = re.compile(r"nvme\d+c\d+n\d+")
 _CHUNK_BYTES = 1 << 16
 
 
 class Targets(NamedTuple):
     """What of a host is looked at; None where it is not known.
 
-    `disks` are names in /sys/block: of a disk, those of all paths to it. `mount` is type, mount
-    point and source of the file system of data_dir.
+    `disks` holds the paths to each disk, none for most. `mount` is type, mount point and source of
+    the file system of data_dir.
     """
 
     disks: dict[str, list[str]] | None
@@ -80,15 +79,9 @@ def targets_of(facts: dict[str, Any]) -> Targets:
     """The disks behind the directories of the facts, the network interfaces, and the mount."""
     places = [facts[key] for key in ("data_dir", "results_dir") if facts.get(key)]
     behind = [place.get("blocks", "unknown") for place in places]
-    twins = {
-        block["name"]: block["twins"]
-        for block in _known(facts.get("blocks"))
-        if isinstance(block["twins"], list)
-    }
+    twins = {block["name"]: block["twins"] for block in _known(facts.get("blocks"))}
     names = sorted({name for blocks in behind for name in _known(blocks)})
-    disks = {
-        name: [name, *(twin for twin in twins.get(name, []) if twin != name)] for name in names
-    }
+    disks = {name: twins.get(name, []) for name in names}
     nics = facts.get("nics")
     data_dir = facts.get("data_dir") or {}
     mount = tuple(str(data_dir.get(key)) for key in ("type", "mount_point", "source"))
@@ -219,25 +212,24 @@ def _lines_of(names: Iterable[str], colon: bytes) -> re.Pattern[bytes]:
 
 def _disks(root: Path, disks: dict[str, list[str]]) -> Callable[[], Values]:
     files = {
-        disk: {name: CounterFile(root / "sys/block" / name / "stat") for name in names}
-        for disk, names in disks.items()
+        disk: {name: CounterFile(root / "sys/class/block" / name / "stat") for name in names}
+        for disk, names in ((disk, (disk, *paths)) for disk, paths in disks.items())
     }
 
     def read() -> Values:
-        return _summed({disk: _disk(paths) for disk, paths in files.items()}, MOST_DISKS)
+        return _summed({disk: _disk(disk, paths) for disk, paths in files.items()}, MOST_DISKS)
 
     return read
 
 
-def _disk(files: dict[str, CounterFile]) -> list[int]:
-    """Counters of a disk: the sums of its paths."""
-    own: list[list[int]] = []
-    nvme: list[list[int]] = []
-    for name, file in files.items():
-        numbers = list(procfs.diskstats(f"0 0 {name} {_text(file.read())}")[name])
-        (nvme if _NVME_PATH.fullmatch(name) else own).append(numbers)
-    sums = [[sum(column) for column in zip(*rows)] for rows in (own, nvme) if rows]
-    return [max(column) for column in zip(*sums)]
+def _disk(disk: str, files: dict[str, CounterFile]) -> list[int]:
+    lines = "\n".join(f"0 0 {name} {_text(file.read())}" for name, file in files.items())
+    counters = disk_counters(
+        procfs.diskstats(lines), disk, [name for name in files if name != disk]
+    )
+    if counters is None:
+        raise ValueError("no counters")
+    return list(counters)
 
 
 def _nics(root: Path, nics: list[str]) -> Callable[[], Values]:

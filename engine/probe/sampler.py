@@ -39,7 +39,7 @@ _IOPRIO_SET = {
 }  # fmt: skip
 
 
-def run(request: dict[str, Any], write: Callable[[bytes], object], root: str = "/") -> None:
+def run(request: dict[str, Any], write: Callable[[bytes], object]) -> None:
     """Write a first line, one line for each tick, and a last one.
 
     Ends when standard input ends (where that is the request's `life_line`), at a signal that asks
@@ -48,7 +48,7 @@ def run(request: dict[str, Any], write: Callable[[bytes], object], root: str = "
     """
     life = Life(has_stdin=request.get("life_line", "stdin") == "stdin")
     yield_to_others()
-    series = Series(request, root)
+    series = Series(request)
     try:
         write(_line(series.first()))
         while life.wait_until(series.due_ns):
@@ -66,12 +66,12 @@ def _line(document: dict[str, Any]) -> bytes:
 class Series:
     """The lines of a series, and when the next of them is due."""
 
-    def __init__(self, request: dict[str, Any], root: str) -> None:
+    def __init__(self, request: dict[str, Any], root: Path = Path("/")) -> None:
         interval_s = float(request["interval_s"])
         self.interval_ns = round(interval_s * 1e9)
         self.host = platform.node()
         self.targets = targets_of(read_facts(request, root))
-        self.counters = Counters(self.targets, Path(root))
+        self.counters = Counters(self.targets, root)
         self.ticks = self.missed = self.late = 0
         self._n = 0
         self._interval_s = int(interval_s) if interval_s == int(interval_s) else interval_s
