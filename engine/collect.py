@@ -25,6 +25,13 @@ RESULT_SCHEMA = 1
 
 PERCENTILES = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
 
+# Who counts bytes beside the benchmark, and what they call its reading and its writing.
+COUNTED = {
+    "device": ("read", "write"),
+    "mount": ("read", "write"),
+    "network": ("receive", "send"),
+}
+
 Metrics = dict[str, float | int]
 
 
@@ -101,7 +108,7 @@ def stage_metrics(result: Document) -> Metrics:
     metrics |= capacity_metrics(result.get("search"))
     metrics |= _measures(result, length_s)
     metrics |= _costs(result)
-    metrics |= _device(result)
+    metrics |= _counted(result)
     metrics |= _steadiness(result)
     metrics["verified_bytes"] = result["verify"]["bytes"]
     metrics["verify_mismatches"] = result["verify"]["mismatches"]
@@ -168,15 +175,30 @@ def _measures(result: Document, length_s: float) -> Metrics:
     return metrics
 
 
-def _device(result: Document) -> Metrics:
-    """Bytes that the block devices moved, in percent of those that the benchmark moved."""
+def _counted(result: Document) -> Metrics:
+    """What devices, mounts and networks counted: of their own window, and beside the benchmark."""
     metrics: Metrics = {}
-    for direction in ("read", "write"):
-        moved = result["io"].get(direction, {}).get("total_bytes", 0)
-        on_device = [entry[f"{direction}_bytes"] for entry in result.get("device", [])]
-        if moved and on_device:
-            metrics[f"device_{direction}_pct"] = 100 * sum(on_device) / moved
+    for kind, names in COUNTED.items():
+        for direction, name in zip(("read", "write"), names, strict=True):
+            key = f"{name}_bytes"
+            windows = [entry.get("window") for entry in result.get(kind, [])]
+            if windows and all(windows):
+                rates = (window[key] / GIB / window["length_s"] for window in windows)
+                metrics[f"{kind}_{name}_gib_s"] = sum(rates)
+            counted = counted_bytes(result, kind, name)
+            moved = result["io"].get(direction, {}).get("total_bytes", 0)
+            if kind != "network" and moved and counted is not None:
+                metrics[f"{kind}_{name}_pct"] = 100 * counted / moved
     return metrics
+
+
+def counted_bytes(result: Document, kind: str, name: str) -> int | None:
+    """What all counters of a kind counted in a direction; None where there is none, or one is not.
+
+    `kind` and `name` are those of COUNTED.
+    """
+    counts = [entry.get(f"{name}_bytes") for entry in result.get(kind, [])]
+    return sum(counts) if counts and None not in counts else None
 
 
 def _costs(result: Document) -> Metrics:

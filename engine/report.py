@@ -27,7 +27,8 @@ DIRECTION_ROWS = (
 
 # Begin of names of rates and shares that are no count of the benchmark's own.
 COMMON = (
-    "device_", "capacity_", "roofline_", "of_roofline_", "working_set_", "drift_", "bins_",
+    "device_", "mount_", "network_", "capacity_", "roofline_", "of_roofline_", "working_set_",
+    "drift_", "bins_",
 )  # fmt: skip
 
 NO_CAPACITY = "no rate met the limit"
@@ -159,9 +160,12 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
             f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
             f"{values['verify_mismatches']['max']:.0f} mismatches"
         )
-    shares = _directions(values, "device_{}_pct", " %", digits=1)
-    if shares:
-        yield f"of these bytes the block device moved: {shares}"
+    for kind, who in (("device", "block device"), ("mount", "mount")):
+        shares = _directions(values, f"{kind}_{{}}_pct", " %", digits=1)
+        if shares:
+            yield f"of these bytes the {who} moved: {shares}"
+    if counted := "; ".join(_counted(values)):
+        yield counted
     if "of_roofline_pct" in values:
         yield _roofline(values, notes)
     if "working_set_to_memory_pct" in values:
@@ -176,6 +180,22 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         yield (
             f"{_count(len(notes['deviations']), 'stated deviation')} from upstream: see result.json"
         )
+
+
+def _counted(values: Document) -> Iterator[str]:
+    """What moved in the window by the counts of those that moved it."""
+    for who, names in (
+        ("block device", (("device_read", "read"), ("device_write", "write"))),
+        ("mount", (("mount_read", "read"), ("mount_write", "write"))),
+        ("network", (("network_receive", "received"), ("network_send", "sent"))),
+    ):
+        rates = [
+            f"{verb} {values[f'{name}_gib_s']['mean']:.2f} GiB/s"
+            for name, verb in names
+            if f"{name}_gib_s" in values
+        ]
+        if rates:
+            yield f"{who} {', '.join(rates)}"
 
 
 def _latencies(values: Document) -> Iterator[str]:

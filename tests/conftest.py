@@ -190,13 +190,24 @@ def full_result(**changes: object) -> Document:
     """A result event of one rank with all that may be left out, but for a search: 12 s long."""
     latencies = ("request", "queue", "service", "prefix_load", "entry_read", "entry_write")
     sizes = {"below_bytes": 2**27, "entries": 64, "bytes": 4 * GIB, "max_ns": 10**8}
-    device = {"host": "node1", "device": "sda", "read_bytes": 4 * GIB, "write_bytes": 2 * GIB}
+    moved = {"read_bytes": 4 * GIB, "write_bytes": 2 * GIB}
+    window = {"length_s": 12.0, "read_bytes": 3 * GIB, "write_bytes": GIB}
+    carried = {"receive_bytes": 5 * GIB, "send_bytes": 3 * GIB}
     result = stage_result(
         ranks=1,
         latency={name: histogram_of(5, 10, 20) for name in latencies},
         sizes={name: [sizes | {"sum_ns": 2 * 10**9}] for name in ("read", "write")},
         timeline={"bin_s": 1, "read_bytes": [GIB // 3] * 12, "write_bytes": [GIB // 6] * 12},
-        device=[device],
+        device=[{"host": "node1", "device": "sda", **moved, "window": window}],
+        mount=[{"host": "node1", "type": "nfs4", **moved, "window": window}],
+        network=[
+            {
+                "host": "node1",
+                "interfaces": ["eth0"],
+                **carried,
+                "window": {"length_s": 12.0, **carried},
+            }
+        ],
         measures={
             "rates": {"generated_tokens": 6000},
             "ratios": {"prefix_hit": {"part": 1, "whole": 4}},

@@ -6,6 +6,8 @@ import pytest
 
 from mlps.engine.collect import collect, overall_status, size_name, stage_metrics
 
+KINDS = ("device_", "mount_", "network_")
+
 
 def outcome(status="complete", reason=None, message=None):
     return {"status": status, "reason": reason, "message": message, "elapsed_s": 1.5}
@@ -79,6 +81,47 @@ def test_requests_counts_and_devices_give_metrics_of_their_own(make_result):
     assert (metrics["request_mean_ms"], metrics["request_p99_ms"]) == (1.5, 2.0)
     assert (metrics["tokens_per_s"], metrics["hit_pct"]) == (250.0, 25.0)
     assert (metrics["device_read_pct"], metrics["device_write_pct"]) == (75.0, 100.0)
+
+
+def test_counters_give_rates_of_their_own_window_and_shares_of_all_bytes(make_full_result):
+    metrics = stage_metrics(make_full_result())
+    assert {name: metrics[name] for name in metrics if name.startswith(KINDS)} == pytest.approx(
+        {
+            "device_read_gib_s": 0.25,
+            "device_write_gib_s": 1 / 12,
+            "device_read_pct": 100.0,
+            "device_write_pct": 100.0,
+            "mount_read_gib_s": 0.25,
+            "mount_write_gib_s": 1 / 12,
+            "mount_read_pct": 100.0,
+            "mount_write_pct": 100.0,
+            "network_receive_gib_s": 5 / 12,
+            "network_send_gib_s": 0.25,
+        }
+    )
+
+
+def test_rates_of_machines_are_added_though_their_windows_differ(make_result):
+    def entry(host, length_s, gib):
+        window = {"length_s": length_s, "read_bytes": gib * 2**30, "write_bytes": 0}
+        moved = {"read_bytes": 2**32, "write_bytes": 0}
+        return {"host": host, "device": "sda", **moved, "window": window}
+
+    metrics = stage_metrics(make_result(device=[entry("a", 2.0, 3), entry("b", 4.0, 2)]))
+    assert (metrics["device_read_gib_s"], metrics["device_read_pct"]) == (2.0, 200.0)
+
+
+@pytest.mark.parametrize("kind", ["device", "mount"])
+def test_a_machine_without_a_count_leaves_no_sum(make_full_result, kind):
+    result = make_full_result()
+    (entry,) = result[kind]
+    result[kind].append({"host": "b", "type": "nfs4"})
+    assert f"{kind}_read_pct" not in stage_metrics(result)
+    del entry["window"]
+    result[kind] = [entry]
+    metrics = stage_metrics(result)
+    assert f"{kind}_read_pct" in metrics
+    assert f"{kind}_read_gib_s" not in metrics
 
 
 def test_a_ratio_of_nothing_is_no_number(make_result):

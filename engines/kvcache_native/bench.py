@@ -14,7 +14,7 @@ from ..contract import Document
 from ..io_core.account import Account
 from ..io_core.blocks import run_key
 from ..io_core.control import Control
-from ..io_core.devices import moved_behind
+from ..io_core.counts import Counter
 from ..io_core.directory import is_own, make_directory, recognise, remove_files, remove_if_empty
 from ..io_core.executor import Executor, Settings, executor_for
 from ..io_core.files import (
@@ -25,6 +25,7 @@ from ..io_core.files import (
     sync_directory,
     sync_file_system,
 )
+from ..io_core.meter import Meter, counters_behind
 from ..io_core.operations import Stream
 from ..result import Core, Plan, usage_now, window_of
 from ..stage import Session
@@ -81,6 +82,7 @@ class Bench:
         self._files: OpenFiles | None = None
         self._executor: Executor | None = None
         self._settings: Settings | None = None
+        self._counters: tuple[Counter, ...] = ()
 
     def new_plan(self) -> RankPlan:
         """The rank's plan from its start. Each shard goes through one of its own."""
@@ -338,6 +340,8 @@ class Bench:
         assert settings is not None, "a phase before this one opens the files"
         self._executor = executor_for(self.opened_files, settings)
         self._outcome.core = _core(self._executor, self.opened_files, settings)
+        # Now: what is to be found out about them shall not be in the way of timed I/O.
+        self._counters = counters_behind(self._job.directory)
 
     def _execute(self, streams: Sequence[Stream], control: Control, account: Account) -> None:
         self._ready_executor.execute(streams, control, account)
@@ -381,17 +385,18 @@ class Bench:
 
     @contextmanager
     def _observed(self, control: Control, account: Account) -> Iterator[None]:
-        """Reports window, processor time and device of what is done inside, however it ends."""
-        before = usage_now()
-        device = moved_behind(self._job.directory)
+        """Reports window, processor time and counters of what is done inside, however it ends."""
+        meter = Meter(self._counters, control)
         try:
-            yield
+            with meter:
+                before = usage_now()
+                try:
+                    yield
+                finally:
+                    self._outcome.window = window_of(control, account.last_ns)
+                    self._outcome.usage = usage_now().since(before)
         finally:
-            after = moved_behind(self._job.directory)
-            if device is not None and after is not None:
-                self._outcome.moved = after.since(device)
-            self._outcome.window = window_of(control, account.last_ns)
-            self._outcome.usage = usage_now().since(before)
+            self._outcome.moved = meter.moved()
 
 
 def _core(executor: Executor, files: OpenFiles, settings: Settings) -> Core:
