@@ -27,6 +27,8 @@ import psutil
 from . import processes
 from .canonical import Document
 from .environment import content_sha256
+from .probe import network
+from .probe.tree import Tree
 
 # Mark of the line that is the answer: a shell may print others before it.
 MARK = "mlps_host"
@@ -92,6 +94,7 @@ def host_facts(
         "data_dir": None if request.data_dir is None else directory_facts(Path(request.data_dir)),
         "memory_bytes": memory.total,
         "memory_available_bytes": memory.available,
+        "nics": network.interfaces(Tree(Path("/"))),
         "open_files": {"soft": soft, "hard": hard},
         "cpus": os.cpu_count() or 1,
         "cpus_allowed": _cpus_allowed(),

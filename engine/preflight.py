@@ -300,7 +300,7 @@ def _host_findings(
     )
     yield from host_rules.judge_software(probed, _reference(check, probed))
     yield from host_rules.judge_setting(probed)
-    yield from host_rules.judge_likeness(probed)
+    yield from host_rules.judge_likeness(host_rules.traits_of(probed))
     if check.lockfile is not None:
         locked = names_of(check.lockfile)
         for host, facts in host_rules.with_facts(probed):

@@ -18,11 +18,12 @@ from typing import Any
 
 import psutil
 import pytest
+from facts_of_hosts import facts_of
 from hypothesis import settings
 from workplace import JobDirectory
 
 from mlps.engine import archive as files
-from mlps.engine import preflight
+from mlps.engine import preflight, run
 from mlps.engine.archive import Archive
 from mlps.engine.canonical import Document
 from mlps.engine.compose import compose
@@ -229,7 +230,6 @@ def full_result(**changes: object) -> Document:
         "generated_tokens": [6000],
         "requests": [3],
         "context_switches": [600],
-        "host_memory_bytes": [8 * GIB],
     }
     return copy.deepcopy(result | changes)
 
@@ -336,6 +336,7 @@ class Player(JobDirectory):
             "launcher.program": None,
             "launcher.ranks": "one",
             "launcher.argv": ["{command}"],
+            "monitor.interval_s": None,
         }
 
     @property
@@ -344,6 +345,7 @@ class Player(JobDirectory):
         return [
             "benchmark=kvcache/quick",
             "launcher=process",
+            "monitor.interval_s=null",
             "cluster.ranks_per_host=1",
             f"cluster.python={self.program}",
             f"data_dir={self.data_dir}",
@@ -372,6 +374,13 @@ def _short_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(preflight, "_ask_here", lambda *_: replies)
     patch.setattr(preflight, "_needs", _modest_needs)
     patch.setattr(preflight, "_probe_here", _facts_here)
+    patch.setattr(run, "collect_facts", _one_host)
+
+
+def _one_host(*_arguments: object, **_settings: object) -> tuple[Probed, ...]:
+    """Facts that are the same wherever tests run."""
+    facts = facts_of("localhost", memory__total_bytes=8 * GIB)
+    return (Probed(name="localhost", here=True, facts=facts, clock_offset_s=0.0),)
 
 
 def _facts_here(_check: object, request: HostRequest, _mpi: object) -> Probed:
@@ -426,7 +435,7 @@ def request_of(spec: JobSpec, **changes: Any) -> Request:
 def play(make_spec: Callable[..., JobSpec]) -> Callable[..., Report]:
     """Runs a whole job with a player."""
 
-    def run(
+    def play_job(
         player: Player,
         changes: Changes | None = None,
         *,
@@ -442,7 +451,7 @@ def play(make_spec: Callable[..., JobSpec]) -> Callable[..., Report]:
             _short_check(patch)
             return run_job(asked, display or Silent(), stops or StopRequests())
 
-    return run
+    return play_job
 
 
 @pytest.fixture
@@ -451,9 +460,12 @@ def display() -> Silent:
     return Silent()
 
 
+SAMPLED = {"trials": 2, "monitor.interval_s": 10}
+
+
 @pytest.fixture(scope="session")
 def _sealed(play: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    report = play(Player.make(tmp_path_factory.mktemp("sealed")), {"trials": 2})
+    report = play(Player.make(tmp_path_factory.mktemp("sealed")), SAMPLED)
     assert report.verdict.exit_code == 0, report.verdict
     return report.archive.root
 

@@ -15,9 +15,10 @@ from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
 PURE = (
-    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "host_rules", "hosts",
-    "latency", "launch", "launcher", "lockfile", "plan", "roofline", "rules", "schema", "search",
-    "spec", "stage_rules", "steady", "units",
+    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "facts_report",
+    "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
+    "monitor_rules", "plan", "roofline", "rules", "schema", "search", "series", "spec",
+    "stage_rules", "steady", "units",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}

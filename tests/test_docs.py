@@ -27,6 +27,7 @@ from mlps.engine.collect import collect, stage_metrics
 from mlps.engine.compose import flatten, parse_overrides
 from mlps.engine.errors import ConfigError, MlpsError
 from mlps.engine.help import COMMANDS
+from mlps.engine.host_documents import HostFacts
 from mlps.engine.hosts import expand_hosts
 from mlps.engine.jobs import PreparedJob, prepare
 from mlps.engine.lockfile import read_lockfile
@@ -519,6 +520,9 @@ def test_metrics_are_those_that_are_published(make_full_result, search):
     }
 
 
+NO_HOSTS = HostFacts(facts={}, clock_offset_s={}, without_facts={})
+
+
 def test_keys_of_aggregates_and_notes(archive_page, plan_of, make_full_result, search):
     result = make_full_result(search=search)
     plan = plan_of({"cluster.ranks_per_host": 1})
@@ -535,7 +539,7 @@ def test_keys_of_aggregates_and_notes(archive_page, plan_of, make_full_result, s
     }  # fmt: skip
     document = collect(
         plan, run_id="r", version="1", benchmark="b", family="kvcache", outcomes=outcomes,
-        results=results, evidence={},
+        results=results, hosts=NO_HOSTS, series=None, evidence={},
     )  # fmt: skip
     (aggregate,), (summary,) = document["aggregates"], document["metrics"]
     assert first_cells(archive_page, "key of an aggregate") == list(aggregate)

@@ -11,8 +11,9 @@ from mlps.engine.stage_rules import judge_rooflines, judge_stage_result
 GIB = 2**30
 
 
-def judged_result(result, measured=True):
-    return [str(finding) for finding in judge_stage_result("01-run-0", measured, result)]
+def judged_result(result, measured=True, memory_bytes=None):
+    found = judge_stage_result("01-run-0", measured, result, memory_bytes)
+    return [str(finding) for finding in found]
 
 
 def test_a_good_result_has_no_findings(make_result):
@@ -102,7 +103,9 @@ def device(read_bytes, write_bytes):
     ids=["cached", "disturbed"],
 )
 def test_res_05_fires_where_the_device_moved_other_bytes(make_result, read_bytes, text):
-    (finding,) = judge_stage_result("r", True, make_result(device=device(read_bytes, 2 * 2**30)))
+    (finding,) = judge_stage_result(
+        "r", True, make_result(device=device(read_bytes, 2 * 2**30)), None
+    )
     assert (finding.rule, finding.severity) == ("RES-05", "warning")
     assert text in str(finding)
 
@@ -114,7 +117,7 @@ def test_res_05_fires_where_the_device_moved_other_bytes(make_result, read_bytes
 )
 def test_res_05_is_silent(make_result, found):
     result = make_result() if found is None else make_result(device=found)
-    assert judge_stage_result("r", True, result) == []
+    assert judge_stage_result("r", True, result, None) == []
 
 
 # ---------------------------------------------------------------- RES-13 and RES-14
@@ -132,7 +135,7 @@ def network(receive_gib, send_gib, **more):
 
 
 def texts(rule, result):
-    findings = judge_stage_result("r", True, result)
+    findings = judge_stage_result("r", True, result, None)
     assert all(finding.severity == "warning" for finding in findings)
     return [finding.text for finding in findings if finding.rule == rule]
 
@@ -217,7 +220,10 @@ def test_too_few_bytes_are_compared_with_nothing(make_result):
     lustre = result | {"mount": mount("lustre", 0, 0)}
     for io in result["io"].values():
         io["total_bytes"] = 2**28 - 1
-    assert [*judge_stage_result("r", True, result), *judge_stage_result("r", True, lustre)] == []
+    assert [
+        *judge_stage_result("r", True, result, None),
+        *judge_stage_result("r", True, lustre, None),
+    ] == []
 
 
 # ---------------------------------------------------------------- RES-06
@@ -402,9 +408,8 @@ def test_res_10_is_silent_for_stages_that_are_not_measured(make_result):
 # ---------------------------------------------------------------- RES-11
 
 
-def working_set(make_result, gib, *, direct, memory_gib=(8, 8)):
+def working_set(make_result, gib, *, direct):
     result = make_result(details={"working_set_bytes": gib * GIB})
-    result["ranks"]["host_memory_bytes"] = [memory and memory * GIB for memory in memory_gib]
     result["core"]["direct"] = direct
     return result
 
@@ -418,17 +423,17 @@ def working_set(make_result, gib, *, direct, memory_gib=(8, 8)):
     ids=["direct", "buffered"],
 )
 def test_res_11_fires_for_a_small_working_set(make_result, direct, severity, text):
-    assert judged_result(working_set(make_result, 23, direct=direct)) == [
+    assert judged_result(working_set(make_result, 23, direct=direct), memory_bytes=8 * GIB) == [
         f"{severity} RES-11 01-run-0: the working set is 23.00 GiB, less than 3 x the 8.00 GiB of "
         f"memory of the hosts: {text}\n  hint: a larger working set"
     ]
 
 
 def test_res_11_is_silent_for_a_large_working_set_and_where_sizes_are_not_known(make_result):
-    assert judged_result(working_set(make_result, 24, direct=False)) == []
-    unknown = working_set(make_result, 1, direct=False, memory_gib=(None, None))
-    assert judged_result(unknown) == []
-    assert judged_result(make_result(details={"working_set_bytes": 1})) == []
+    large = working_set(make_result, 24, direct=False)
+    assert judged_result(large, memory_bytes=8 * GIB) == []
+    assert judged_result(working_set(make_result, 1, direct=False)) == []
+    assert judged_result(make_result(), memory_bytes=8 * GIB) == []
 
 
 # ---------------------------------------------------------------- TRC-01
