@@ -16,7 +16,7 @@ from .tree import UNKNOWN, Tree
 MOUNT_LIMIT_S = 3.0
 
 _SECRET_OPTION = re.compile(r"(?i)^([^=]*(?:pass|secret|key|token|cred)[^=]*)=.*$", re.DOTALL)
-_LOGIN = re.compile(r"(://|^)[^/@\s]*:[^/@\s]*@")
+_LOGIN = re.compile(r"(//|^)[^/@\s]*:[^/@\s]*@")
 _OPTION_LIMIT = 120  # overlay names every layer of an image in one option
 _NO_DISK = re.compile(r"(loop|ram|zram|fd|sr)\d+")
 _DISK_KINDS = (
