@@ -133,17 +133,22 @@ def _place(tree: Tree, what: str, path: str) -> Place | None:
 def _asked(path: str) -> Place | OSError:
     try:
         real = Path(os.path.realpath(path))
-        nearest = next(place for place in (real, *real.parents) if _exists(place))
-        device = nearest.stat().st_dev
-        usage = os.statvfs(nearest)
+        place = nearest(real)
+        device = place.stat().st_dev
+        usage = os.statvfs(place)
     except OSError as error:
         return error
     return Place(
-        real=str(nearest),
-        exists=nearest == real,
+        real=str(place),
+        exists=place == real,
         device=f"{os.major(device)}:{os.minor(device)}",
         total_bytes=usage.f_blocks * usage.f_frsize or None,
     )
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or its nearest parent that exists. Raises OSError."""
+    return next(place for place in (path, *path.parents) if _exists(place))
 
 
 def _exists(path: Path) -> bool:
