@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,21 @@ def test_an_interface_without_files_is_named_all_the_same(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [([(1, "lo")], []), ([(1, "lo"), (987654, "eth0")], "unknown")],
+    ids=["no interface", "one that is elsewhere"],
+)
+def test_interfaces_of_another_namespace_are_not_taken_for_own(monkeypatch, own, expected):
+    monkeypatch.setattr(socket, "if_nameindex", lambda: own)
+    tree = Tree(Path("/"))
+    assert interfaces(tree) == expected
+    assert ("nics" in tree.errors) == (expected == "unknown")
+
+
 def test_the_interfaces_of_this_host_are_there():
     nics = interfaces(Tree(Path("/")))
+    physical = {path.parent.name for path in Path(NET).glob("*/device")}
+    assert {nic["name"] for nic in nics} >= physical or any(nic["slaves"] for nic in nics)
     assert {nic["name"] for nic in nics} <= {path.name for path in Path(NET).iterdir()}
     assert "lo" not in {nic["name"] for nic in nics}
