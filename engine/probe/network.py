@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any
 
 from .procfs import whole
@@ -19,6 +20,12 @@ def interfaces(tree: Tree) -> list[dict[str, Any]] | str:
     names = tree.names(_NET)
     if not names:
         return tree.unknown("nics", f"{_NET}: nothing there")
+    if tree.is_host:
+        # A /sys from before this process entered its network namespace shows those of another.
+        own = {(name, str(index)) for index, name in socket.if_nameindex()}
+        names = [name for name in names if (name, _line(tree, f"{name}/ifindex")) in own]
+        if set(names) <= {"lo"} and len(own) > 1:
+            return tree.unknown("nics", f"{_NET} shows another network namespace")
     bonds = {name: slaves(tree, name) for name in names if tree.exists(f"{_NET}/{name}/bonding")}
     inside = {slave for found in bonds.values() for slave in found}
     physical = [name for name in names if _is_physical(tree, name) and name not in inside]

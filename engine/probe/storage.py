@@ -16,8 +16,10 @@ from .tree import UNKNOWN, Tree
 MOUNT_LIMIT_S = 3.0
 
 _SECRET_OPTION = re.compile(r"(?i)^([^=]*(?:pass|secret|key|token|cred)[^=]*)=.*$", re.DOTALL)
-_LOGIN = re.compile(r"(://|^)[^/@\s]*:[^/@\s]*@")
-_OPTION_LIMIT = 120  # overlay names every layer of an image in one option
+_LOGIN = re.compile(r"(//|^)[^/@\s]*:[^/@\s]*@")
+# overlay names every layer of an image, in one option or in one each.
+_OPTION_LIMIT = 120
+_OPTIONS_LIMIT = 40
 _NO_DISK = re.compile(r"(loop|ram|zram|fd|sr)\d+")
 _DISK_KINDS = (
     (r"nvme\d", "nvme"), (r"vd[a-z]", "virtio"), (r"xvd[a-z]", "xen"), (r"dm-", "dm"),
@@ -102,8 +104,12 @@ def mount_options(mount: Mount) -> list[str]:
     if "ro" in words:  # one of both suffices
         words.discard("rw")
     hidden = (_SECRET_OPTION.sub(r"\1=hidden", without_login(word)) for word in words)
-    return sorted({word if len(word) <= _OPTION_LIMIT else word[:_OPTION_LIMIT] + "..."
-                   for word in hidden})  # fmt: skip
+    short = sorted({_shortened(word) for word in hidden})
+    return short if len(short) <= _OPTIONS_LIMIT else [*short[:_OPTIONS_LIMIT], "..."]
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= _OPTION_LIMIT else word[:_OPTION_LIMIT] + "..."
 
 
 def without_login(text: str) -> str:
@@ -133,17 +139,22 @@ def _place(tree: Tree, what: str, path: str) -> Place | None:
 def _asked(path: str) -> Place | OSError:
     try:
         real = Path(os.path.realpath(path))
-        nearest = next(place for place in (real, *real.parents) if _exists(place))
-        device = nearest.stat().st_dev
-        usage = os.statvfs(nearest)
+        place = nearest(real)
+        device = place.stat().st_dev
+        usage = os.statvfs(place)
     except OSError as error:
         return error
     return Place(
-        real=str(nearest),
-        exists=nearest == real,
+        real=str(place),
+        exists=place == real,
         device=f"{os.major(device)}:{os.minor(device)}",
         total_bytes=usage.f_blocks * usage.f_frsize or None,
     )
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or its nearest parent that exists. Raises OSError."""
+    return next(place for place in (path, *path.parents) if _exists(place))
 
 
 def _exists(path: Path) -> bool:
