@@ -252,7 +252,7 @@ def test_a_closed_input_is_no_life_line_where_there_is_none(start):
 def test_everything_else_goes_first(start):
     process = start()
     read(process)
-    assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
+    assert os.getpriority(os.PRIO_PROCESS, process.pid) == 5
     if platform.machine() == "x86_64":
         io_class = ctypes.CDLL(None).syscall(252, 1, process.pid) >> 13
         assert io_class == 3

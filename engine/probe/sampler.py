@@ -31,7 +31,9 @@ _LOOK_S = 1.0
 
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1
-_NICE = 19
+# Behind the ranks, but not so far that a host whose processors are all busy gives no ticks: with
+# 19 three of four were missed there, with 5 one of forty.
+_NICE = 5
 _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_IDLE = 3 << 13
 _IOPRIO_SET = {
