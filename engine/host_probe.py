@@ -27,6 +27,8 @@ import psutil
 from . import processes
 from .canonical import Document
 from .environment import content_sha256
+from .probe.procfs import mountinfo
+from .probe.storage import mount_of, nearest, without_login
 
 # Mark of the line that is the answer: a shell may print others before it.
 MARK = "mlps_host"
@@ -166,11 +168,6 @@ def directory_facts(path: Path) -> Document:
     return facts
 
 
-def nearest(path: Path) -> Path:
-    """The path itself, or its nearest parent that exists. Raises OSError."""
-    return next(place for place in (path, *path.parents) if _exists(place))
-
-
 def write_error(path: Path) -> str | None:
     """Why nothing can be written below a directory, found by writing; nothing stays."""
     try:
@@ -183,14 +180,6 @@ def write_error(path: Path) -> str | None:
     return None
 
 
-def _exists(path: Path) -> bool:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
 def _free_bytes(path: Path) -> int:
     usage = os.statvfs(path)
     return usage.f_bavail * usage.f_frsize
@@ -199,17 +188,17 @@ def _free_bytes(path: Path) -> int:
 def _mount(path: Path) -> Document:
     """Device number, type and source of the file system at a path."""
     device = path.stat().st_dev
-    facts: Document = {"device": device, "type": None, "source": None}
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        mounts = mountinfo(Path("/proc/self/mountinfo").read_bytes().decode(errors="replace"))
     except OSError:
-        return facts
+        mounts = []
     number = f"{os.major(device)}:{os.minor(device)}"
-    for words in (line.split() for line in lines):
-        if number in words[2:3] and "-" in words:
-            kind, source = words[words.index("-") + 1 :][:2]
-            return facts | {"type": kind, "source": source}
-    return facts
+    mount = mount_of(mounts, str(path.resolve()), number)
+    return {
+        "device": device,
+        "type": mount.type if mount else None,
+        "source": without_login(mount.source) if mount else None,
+    }
 
 
 # ---------------------------------------------------------------- the rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any
 
 from .procfs import whole
@@ -19,6 +20,12 @@ def interfaces(tree: Tree) -> list[dict[str, Any]] | str:
     names = tree.names(_NET)
     if not names:
         return tree.unknown("nics", f"{_NET}: nothing there")
+    if tree.is_host:
+        # A /sys from before this process entered its network namespace shows those of another.
+        own = {(name, str(index)) for index, name in socket.if_nameindex()}
+        names = [name for name in names if (name, _line(tree, f"{name}/ifindex")) in own]
+        if set(names) <= {"lo"} and len(own) > 1:
+            return tree.unknown("nics", f"{_NET} shows another network namespace")
     bonds = {name: slaves(tree, name) for name in names if tree.exists(f"{_NET}/{name}/bonding")}
     inside = {slave for found in bonds.values() for slave in found}
     physical = [name for name in names if _is_physical(tree, name) and name not in inside]
@@ -58,7 +65,8 @@ def _leaves(tree: Tree, name: str) -> bool:
         return False
     flags = re.fullmatch(r"0x([0-9a-f]{1,8})", _line(tree, f"{name}/flags"))
     speaks_arp = flags is not None and not int(flags[1], 16) & _NO_ARP
-    return speaks_arp or _line(tree, f"{name}/ifindex") != _line(tree, f"{name}/iflink")
+    own, other = whole(_line(tree, f"{name}/ifindex")), whole(_line(tree, f"{name}/iflink"))
+    return speaks_arp or (bool(other) and own != other)
 
 
 def _nic(tree: Tree, name: str) -> dict[str, Any]:
@@ -72,7 +80,7 @@ def _nic(tree: Tree, name: str) -> dict[str, Any]:
         "speed_mbit_s": _speed_mbit_s(tree, what, name),
         "driver": _driver(tree, what, name),
         "mtu": tree.fact(f"{what}.mtu", f"{_NET}/{name}/mtu", whole),
-        "state": tree.fact(f"{what}.state", f"{_NET}/{name}/operstate", str.strip),
+        "state": tree.fact(f"{what}.state", f"{_NET}/{name}/operstate", _state),
         "slaves": [],
     }
 
@@ -118,6 +126,11 @@ def _driver(tree: Tree, what: str, name: str) -> str:
         return kind[1] if kind else "virtual"
     driver = tree.real(f"{_NET}/{name}/device/driver").rpartition("/")[2]
     return driver if driver != "driver" else tree.unknown(f"{what}.driver", "no driver link")
+
+
+def _state(text: str) -> str | None:
+    state = text.strip()  # some drivers never say, and then the kernel says "unknown"
+    return None if state == UNKNOWN else state
 
 
 def _line(tree: Tree, path: str) -> str:

@@ -16,7 +16,7 @@ from .tree import UNKNOWN, Tree
 MOUNT_LIMIT_S = 3.0
 
 _SECRET_OPTION = re.compile(r"(?i)^([^=]*(?:pass|secret|key|token|cred)[^=]*)=.*$", re.DOTALL)
-_LOGIN = re.compile(r"(://|^)[^/@\s]*:[^/@\s]*@")
+_LOGIN = re.compile(r"(//|^)[^/@\s]*:[^/@\s]*@")
 _OPTION_LIMIT = 120  # overlay names every layer of an image in one option
 _NO_DISK = re.compile(r"(loop|ram|zram|fd|sr)\d+")
 _DISK_KINDS = (
@@ -64,7 +64,8 @@ def directory(tree: Tree, what: str, path: str) -> Directory:
         "blocks": UNKNOWN,
     }
     if place and not place.total_bytes:
-        tree.unknown(f"{what}.total_bytes", "the file system does not say its size")
+        why = "the file system says no size" if tree.is_host else "not asked below another root"
+        tree.unknown(f"{what}.total_bytes", why)
     if mount is None:
         tree.errors.setdefault(what, "no mount holds it")
         return Directory(facts, [])
@@ -117,7 +118,6 @@ def _place(tree: Tree, what: str, path: str) -> Place | None:
     """The directory as system calls see it, or None with a note where they say nothing."""
     if not tree.is_host:
         # Of a tree that is not this host, its mountinfo says what a system call would.
-        tree.unknown(f"{what}.total_bytes", "not asked below another root")
         return Place(tree.real(path), tree.exists(path), None, None)
     said: list[Place | OSError] = []
     asking = threading.Thread(target=lambda: said.append(_asked(path)), daemon=True)
@@ -133,17 +133,22 @@ def _place(tree: Tree, what: str, path: str) -> Place | None:
 def _asked(path: str) -> Place | OSError:
     try:
         real = Path(os.path.realpath(path))
-        nearest = next(place for place in (real, *real.parents) if _exists(place))
-        device = nearest.stat().st_dev
-        usage = os.statvfs(nearest)
+        place = nearest(real)
+        device = place.stat().st_dev
+        usage = os.statvfs(place)
     except OSError as error:
         return error
     return Place(
-        real=str(nearest),
-        exists=nearest == real,
+        real=str(place),
+        exists=place == real,
         device=f"{os.major(device)}:{os.minor(device)}",
         total_bytes=usage.f_blocks * usage.f_frsize or None,
     )
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or its nearest parent that exists. Raises OSError."""
+    return next(place for place in (path, *path.parents) if _exists(place))
 
 
 def _exists(path: Path) -> bool:
