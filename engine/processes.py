@@ -203,34 +203,23 @@ def _die_with_parent() -> None:
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
+    return _children(pid, recursive=True)
+
+
+def _children(pid: int, *, recursive: bool = False) -> list[psutil.Process]:
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return psutil.Process(pid).children(recursive=recursive)
     except psutil.Error:
         return []
 
 
 def _family(spared: Callable[[], Collection[int]]) -> list[psutil.Process]:
     """All that this process has started or adopted, but for those spared and what they started."""
-    found = _descendants(os.getpid())
+    children = _children(os.getpid())
     # Asked second: what starts in between is not among those that were found.
     apart = set(spared())
-    if not apart:
-        return found
-    parents = {child.pid: _parent_of(child) for child in found}
-
-    def belongs(pid: int) -> bool:
-        while pid in parents and pid not in apart:
-            pid = parents[pid]
-        return pid not in apart
-
-    return [child for child in found if belongs(child.pid)]
-
-
-def _parent_of(child: psutil.Process) -> int:
-    try:
-        return int(child.ppid())
-    except psutil.Error:
-        return 0
+    own = [child for child in children if child.pid not in apart]
+    return [*own, *(descendant for child in own for descendant in _descendants(child.pid))]
 
 
 def _is_alive(child: psutil.Process) -> bool:

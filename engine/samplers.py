@@ -86,6 +86,7 @@ class Sampler:
     unsent: bytes
     open_pipes: set[int]
     silent: int
+    is_overdue: bool = False
     look_at: float = 0.0
     ended_at: float | None = None
     pending: bytes = b""
@@ -190,6 +191,7 @@ class Sampler:
 
     def terminate(self) -> None:
         """End it without them; a launcher takes its ranks along."""
+        self.is_overdue = True
         self.companion.process.terminate()
 
     def close(self, selector: selectors.BaseSelector) -> None:
@@ -209,9 +211,11 @@ class Sampler:
         spoken = [line for line in lines if line]
         if spoken:
             return spoken[-1]
-        status = self.companion.process.returncode
+        if self.is_overdue:
+            return "it did not end when it was asked to"
+        status = self.companion.process.poll()
         if status is None:
-            return "it said nothing"
+            return "it closed its output"
         if status < 0:
             return f"it was ended by signal {-status}"
         return f"it ended with status {status}"
