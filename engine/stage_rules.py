@@ -25,11 +25,9 @@ NETWORK_LEAST = 0.9
 # Types of file systems whose data are on other hosts, as mountinfo names them.
 NETWORK_TYPES = frozenset(
     {
-        "afs", "beegfs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "orangefs", "panfs",
-        "pvfs2", "smb3", "smbfs", "wekafs", "fuse.afuse", "fuse.beegfs", "fuse.ceph",
-        "fuse.ceph-fuse", "fuse.cvmfs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys",
-        "fuse.juicefs", "fuse.mount-s3", "fuse.moosefs", "fuse.quobyte", "fuse.rclone", "fuse.s3fs",
-        "fuse.seaweedfs", "fuse.sshfs",
+        "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "panfs",
+        "pvfs2", "smb3", "wekafs", "fuse.ceph", "fuse.ceph-fuse", "fuse.daos", "fuse.gcsfuse",
+        "fuse.glusterfs", "fuse.juicefs", "fuse.mfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
     }
 )  # fmt: skip
 
