@@ -56,7 +56,7 @@ def _only_source(mount: Mount | None, root: Path) -> Path | None:
 def _counting(device: Path, root: Path) -> list[Path]:
     """The files with the counts of a device: its own, or those of the paths that lead to it.
 
-    Before Linux 6.4 an NVMe disk that several controllers may lead to counts nothing itself.
+    With older kernels an NVMe disk that several controllers may lead to counts nothing itself.
     """
     own = device / "stat"
     whole = device.resolve()
