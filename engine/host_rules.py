@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -480,9 +481,8 @@ def network_of(nics: object) -> str | None:
     speeds = [nic["speed_mbit_s"] for nic in nics if nic["state"] == "up"]
     if any(not isinstance(speed, int) for speed in speeds):
         return None
-    return (
-        " + ".join(f"{speed / 1000:g}" for speed in sorted(speeds)) + " Gbit/s" if speeds else None
-    )
+    counts = sorted(Counter(speeds).items())
+    return ", ".join(f"{number} x {speed / 1000:g} Gbit/s" for speed, number in counts) or "none"
 
 
 def judge_likeness(hosts: Sequence[Traits]) -> Iterator[Finding]:

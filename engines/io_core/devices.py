@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +36,7 @@ def device_counter(
             return None
         device = only
     name = device.resolve().name
-    read = partial(_read, device / "stat")
+    read = partial(_read, _counting(device, root))
     return Counter(kind="device", machine=machine, name=name, facts={"device": name}, read=read)
 
 
@@ -51,8 +53,32 @@ def _only_source(mount: Mount | None, root: Path) -> Path | None:
     return device if device.exists() else None
 
 
-def _read(stat: Path) -> Counts:
-    return device_counts(stat.read_text("ascii"))
+def _counting(device: Path, root: Path) -> list[Path]:
+    """The files with the counts of a device: its own, or those of the paths that lead to it.
+
+    With older kernels an NVMe disk that several controllers may lead to counts nothing itself.
+    """
+    own = device / "stat"
+    whole = device.resolve()
+    if (whole / "partition").exists():
+        whole = whole.parent
+    disk = re.fullmatch(r"nvme(\d+)n(\d+)", whole.name)
+    if disk is None or _has_counted(own):
+        return [own]
+    paths = (root / "sys/block").glob(f"nvme{disk[1]}c*n{disk[2]}")
+    return sorted(path / "stat" for path in paths) or [own]
+
+
+def _has_counted(stat: Path) -> bool:
+    try:
+        return any(_read([stat]))
+    except (OSError, ValueError):
+        return False
+
+
+def _read(stats: Sequence[Path]) -> Counts:
+    every = [device_counts(stat.read_text("ascii")) for stat in stats]
+    return Counts(sum(each.inward for each in every), sum(each.outward for each in every))
 
 
 def device_counts(stat: str) -> Counts:

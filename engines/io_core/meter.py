@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -81,7 +82,7 @@ class Meter:
         self._counters = counters
         self._control = control
         self._over = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._idle = threading.Event()
         self._first: _Reading | None = None
         self._start: _Reading | None = None
         self._end: _Reading | None = None
@@ -91,9 +92,9 @@ class Meter:
         self._first = self._read()
         if self._control.ramp_s == 0:
             self._start = self._first
-        if self._counters:
-            self._thread = threading.Thread(target=self._look, name="meter", daemon=True)
-            self._thread.start()
+        # Not a Thread: its start waits until it runs, for which a busy machine may take longer than
+        # a short window lasts.
+        _thread.start_new_thread(self._look, ())
         return self
 
     def __exit__(
@@ -103,13 +104,14 @@ class Meter:
         trace: TracebackType | None,
     ) -> None:
         self._over.set()
-        if self._thread is not None:
-            self._thread.join()
         self._last = self._read()
+        self._idle.wait()
 
     def moved(self) -> tuple[Moved, ...]:
         """What each counter showed, once all is done."""
-        start, end = self._start, self._end or self._last
+        start, end = self._start, self._end
+        if end is None or (self._last is not None and end.at_ns > self._last.at_ns):
+            end = self._last
         return tuple(
             Moved(
                 kind=counter.kind,
@@ -124,10 +126,13 @@ class Meter:
         )
 
     def _look(self) -> None:
-        if self._start is None and self._sleeps_until(lambda: self._control.window_ns):
-            self._start = self._read()
-        if self._start is not None and self._sleeps_until(lambda: self._control.end_ns):
-            self._end = self._read()
+        try:
+            if self._start is None and self._sleeps_until(lambda: self._control.window_ns):
+                self._start = self._read()
+            if self._start is not None and self._sleeps_until(lambda: self._control.end_ns):
+                self._end = self._read()
+        finally:
+            self._idle.set()
 
     def _sleeps_until(self, moment_ns: Callable[[], int]) -> bool:
         """False if all was done before; the moment may come sooner than it seemed."""

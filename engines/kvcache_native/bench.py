@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
@@ -83,6 +83,8 @@ class Bench:
         self._executor: Executor | None = None
         self._settings: Settings | None = None
         self._counters: tuple[Counter, ...] = ()
+        self._followed: Followed | None = None
+        self._streams: list[Stream] = []
 
     def new_plan(self) -> RankPlan:
         """The rank's plan from its start. Each shard goes through one of its own."""
@@ -205,16 +207,23 @@ class Bench:
         self._outcome.sums["warming_bytes"] = account.write.total_bytes
         self._start()
 
-    def measure(self, control: Control) -> None:
-        """Carries out the plan until the window ends, then waits for what is in flight."""
-        account = self._outcome.account = Account()
+    def ready(self, control: Control) -> None:
+        """The same for a run, and plans its first operations, which shall not wait for that."""
+        self.warm(control)
         # Every shard goes through the whole plan, so what the first one meets is all of it.
-        followed = Followed(self.new_plan())
+        self._followed = followed = Followed(self.new_plan())
         others = (self.new_plan() for _ in range(self.shards - 1))
         plans: Iterator[Followed | RankPlan] = chain([followed], others)
         streams = _sharded(
             lambda: first_requests(next(plans).rows(), self.workload.requests), self.shards
         )
+        self._streams = [_begun(stream) for stream in streams]
+
+    def measure(self, control: Control) -> None:
+        """Carries out the plan until the window ends, then waits for what is in flight."""
+        account = self._outcome.account = Account()
+        followed, streams = self._followed, self._streams
+        assert followed is not None, "a phase before this one begins to plan"
         try:
             with self._observed(control, account):
                 self._execute(streams, control, account)
@@ -416,6 +425,11 @@ def _core(executor: Executor, files: OpenFiles, settings: Settings) -> Core:
 def _sharded(make: Callable[[], Stream], shards: int) -> list[Stream]:
     """A stream for each shard of an executor, each out of one that `make` makes anew."""
     return [of_shard(make(), shard, shards) for shard in range(shards)]
+
+
+def _begun(stream: Stream) -> Stream:
+    """The same stream, its first block made now."""
+    return chain(list(islice(stream, 1)), stream)
 
 
 def _spread(rows: Stream) -> Stream:

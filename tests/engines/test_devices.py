@@ -35,6 +35,38 @@ def test_a_device_has_the_name_that_the_kernel_gives_it(tmp_path):
     assert (counter.name, counter.facts) == ("nvme0n1", {"device": "nvme0n1"})
 
 
+NOTHING = " 0 0 0 0 0 0 0 0 0 0 0\n"
+PATHS = {
+    "sys/block/nvme3c0n1/stat": "1 0 8 0 1 0 80 0\n",
+    "sys/block/nvme3c1n1/stat": "1 0 16 0 1 0 160 0\n",
+    "sys/block/nvme3c1n2/stat": STAT,
+    "sys/block/nvme31c1n1/stat": STAT,
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "counts"),
+    [
+        ({"nvme3n1/stat": NOTHING}, Counts(24 * 512, 240 * 512)),
+        (
+            {"nvme3n1/nvme3n1p1/stat": NOTHING, "nvme3n1/nvme3n1p1/partition": "1\n"},
+            Counts(24 * 512, 240 * 512),
+        ),
+        ({"nvme3n1/stat": STAT}, Counts(16 * 512, 2000000000000 * 512)),
+        ({"nvme7n1/stat": NOTHING}, Counts(0, 0)),
+        ({"sda/stat": NOTHING}, Counts(0, 0)),
+    ],
+    ids=["disk", "partition", "counts itself", "no paths", "no NVMe"],
+)
+def test_an_nvme_disk_that_counts_nothing_counts_on_its_paths(tmp_path, files, counts):
+    place = "sys/devices/block"
+    ours = {f"{place}/{name}": text for name, text in files.items()}
+    root = tree(tmp_path / "root", PATHS | ours | {"sys/dev/block/": ""})
+    device = (root / next(iter(ours))).parent
+    (root / "sys/dev/block" / number_of(tmp_path)).symlink_to(device)
+    assert device_counter(tmp_path, None, "m", root).read() == counts
+
+
 @pytest.mark.parametrize("stat", ["", "1 2 3", "a b c d e f g h"], ids=repr)
 def test_what_is_no_count_is_an_error(stat):
     with pytest.raises(ValueError):
