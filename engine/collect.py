@@ -57,8 +57,8 @@ def collect(
     machines = totals(hosts)
     metrics = _metrics_by_launch(plan, outcomes, results)
     for name, own in metrics.items():
-        own |= _memory(results[name], machines.memory_bytes)
-        own |= _loads(plan, {} if series is None else series.loads.get(name, {}))
+        own |= memory_metrics(results[name], machines.memory_bytes)
+        own |= load_metrics(plan.hosts, {} if series is None else series.loads.get(name, {}))
     return {
         "schema": RESULT_SCHEMA,
         "mlps_version": version,
@@ -215,7 +215,7 @@ def _costs(result: Document) -> Metrics:
     return metrics
 
 
-def _memory(result: Document, memory_bytes: int | None) -> Metrics:
+def memory_metrics(result: Document, memory_bytes: int | None) -> Metrics:
     """The working set against the memory that could hold it instead of the storage."""
     metrics: Metrics = {}
     working_set_bytes = result["details"].get("working_set_bytes")
@@ -228,9 +228,9 @@ def _memory(result: Document, memory_bytes: int | None) -> Metrics:
     return metrics
 
 
-def _loads(plan: Plan, loads: Mapping[str, Load]) -> Metrics:
+def load_metrics(hosts: Sequence[str], loads: Mapping[str, Load]) -> Metrics:
     """How busy the hosts were in a stage's window; nothing where one of them has no tick in it."""
-    if any(host not in loads for host in plan.hosts):
+    if any(host not in loads for host in hosts):
         return {}
     busy = [load.cpu_busy_pct for load in loads.values()]
     metrics: Metrics = {

@@ -94,13 +94,6 @@ def usage_now() -> Usage:
     )
 
 
-def host_memory_bytes() -> int:
-    """The memory of this host."""
-    lines = Path("/proc/meminfo").read_text("ascii", "replace").splitlines()
-    (line,) = (line for line in lines if line.startswith("MemTotal:"))
-    return int(line.split()[1]) * 1024
-
-
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """What a stage leaves in a rank, put together while it goes on: a failed stage has less.
@@ -170,7 +163,6 @@ class _Record:
     core: Core | None
     usage: Usage
     peak_rss_bytes: int
-    host_memory_bytes: int
     moved: tuple[Moved, ...]
     rates: dict[str, int]
     ratios: dict[str, tuple[int, int]]
@@ -293,7 +285,6 @@ def _record(outcome: Outcome, account: Account) -> _Record:
         core=outcome.core,
         usage=outcome.usage or usage_now(),
         peak_rss_bytes=peak_rss_bytes(),
-        host_memory_bytes=host_memory_bytes(),
         moved=outcome.moved,
         rates=outcome.rates,
         ratios=outcome.ratios,
@@ -478,7 +469,6 @@ def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
         "requests": [r.requests for r in records],
         "request_p95_ns": [r.request_p95_ns for r in records],
         "context_switches": [r.usage.context_switches for r in records],
-        "host_memory_bytes": [r.host_memory_bytes for r in records],
     }
 
 
