@@ -12,7 +12,6 @@ from importlib.resources import files
 
 import jsonschema
 import numpy as np
-import psutil
 
 from mlps.engines.io_core.account import Account, Tally
 from mlps.engines.io_core.executor import Refusal
