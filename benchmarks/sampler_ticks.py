@@ -48,7 +48,9 @@ def measure(interval_s: float, seconds: float, directory: str) -> Measured:
         "interval_s": interval_s,
     }
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(boot_argv(sys.executable), **pipes) as process:
+    # In a session of its own, as a job starts it.
+    argv = boot_argv(sys.executable)
+    with subprocess.Popen(argv, start_new_session=True, **pipes) as process:
         assert process.stdin and process.stdout
         process.stdin.write(payload(request))
         process.stdin.flush()
