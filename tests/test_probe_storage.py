@@ -81,6 +81,12 @@ def test_an_option_of_any_length_stays_short():
     assert found.endswith("...")
 
 
+def test_any_number_of_options_stays_short():
+    layers = ",".join(f"lowerdir+=/layer{index}" for index in range(500))
+    found = storage.mount_options(mount("/", super_options=layers))
+    assert (len(found), found[-1]) == (41, "...")
+
+
 @pytest.mark.parametrize(
     ("source", "shown"),
     [

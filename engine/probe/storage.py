@@ -17,7 +17,9 @@ MOUNT_LIMIT_S = 3.0
 
 _SECRET_OPTION = re.compile(r"(?i)^([^=]*(?:pass|secret|key|token|cred)[^=]*)=.*$", re.DOTALL)
 _LOGIN = re.compile(r"(//|^)[^/@\s]*:[^/@\s]*@")
-_OPTION_LIMIT = 120  # overlay names every layer of an image in one option
+# overlay names every layer of an image, in one option or in one each.
+_OPTION_LIMIT = 120
+_OPTIONS_LIMIT = 40
 _NO_DISK = re.compile(r"(loop|ram|zram|fd|sr)\d+")
 _DISK_KINDS = (
     (r"nvme\d", "nvme"), (r"vd[a-z]", "virtio"), (r"xvd[a-z]", "xen"), (r"dm-", "dm"),
@@ -102,8 +104,12 @@ def mount_options(mount: Mount) -> list[str]:
     if "ro" in words:  # one of both suffices
         words.discard("rw")
     hidden = (_SECRET_OPTION.sub(r"\1=hidden", without_login(word)) for word in words)
-    return sorted({word if len(word) <= _OPTION_LIMIT else word[:_OPTION_LIMIT] + "..."
-                   for word in hidden})  # fmt: skip
+    short = sorted({_shortened(word) for word in hidden})
+    return short if len(short) <= _OPTIONS_LIMIT else [*short[:_OPTIONS_LIMIT], "..."]
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= _OPTION_LIMIT else word[:_OPTION_LIMIT] + "..."
 
 
 def without_login(text: str) -> str:
