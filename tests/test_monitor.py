@@ -157,6 +157,13 @@ def test_a_host_that_does_not_answer_delays_the_start_up_to_the_limit(series):
     assert host.ended == "died"
 
 
+def test_a_job_that_was_stopped_does_not_wait_for_the_start(series):
+    begun = time.monotonic()
+    with series.watch(shell("exec sleep 60"), stopped=lambda: True) as monitor:
+        monitor.stop(0.1)
+    assert time.monotonic() - begun < 5
+
+
 def test_two_stops_are_one(series):
     monitor = series.watch(shell(GOOD))
     monitor.start()
