@@ -48,7 +48,9 @@ def measure(interval_s: float, seconds: float, directory: str) -> Measured:
         "interval_s": interval_s,
     }
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(boot_argv(sys.executable), **pipes) as process:
+    # In a session of its own, as a job starts it.
+    argv = boot_argv(sys.executable)
+    with subprocess.Popen(argv, start_new_session=True, **pipes) as process:
         assert process.stdin and process.stdout
         process.stdin.write(payload(request))
         process.stdin.flush()
@@ -90,8 +92,8 @@ def row(run: Measured) -> str:
 def size_of_all(runs: list[Measured]) -> tuple[int, int]:
     """Bytes of the series of many hosts as archived, plain and compressed.
 
-    Ticks of this machine stand for those of others: each group of a line is drawn by itself, so
-    that lines repeat no more than those of different hosts do.
+    Ticks of this machine stand for those of others. Each group of a line is drawn by itself and its
+    numbers are varied, so that lines repeat no more than those of different hosts do.
     """
     chance = random.Random(42)
     seen = [tick for run in runs for tick in run.ticks if run.interval_s >= 1]
@@ -102,10 +104,21 @@ def size_of_all(runs: list[Measured]) -> tuple[int, int]:
             line: dict[str, Any] = {"host": f"node{host:04d}", "kind": "tick", "n": number}
             for name in groups:
                 tick = chance.choice(seen)
-                line |= {name: tick[name]} if name in tick else {}
+                line |= {name: varied(tick[name], chance)} if name in tick else {}
             lines.append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
     data = b"".join(lines)
     return len(data), len(gzip.compress(data, 6))
+
+
+def varied(value: object, chance: random.Random) -> object:
+    """The same with other numbers of the same size."""
+    if isinstance(value, dict):
+        return {name: varied(item, chance) for name, item in value.items()}
+    if isinstance(value, list):
+        return [varied(item, chance) for item in value]
+    assert isinstance(value, int | float)
+    changed = value * chance.uniform(0.7, 1.3)
+    return round(changed) if isinstance(value, int) else round(changed, 2)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Literal
@@ -33,6 +33,7 @@ TERMINATE_GRACE_S = 1.0
 # A tick that is later than this is late, as the samplers count.
 LATE_MS = 20.0
 
+_START_POLL_S = 0.1
 _POLL_S = 0.5
 _END_POLL_S = 0.05
 _PIPES = 3
@@ -81,6 +82,7 @@ class Monitor:
         interval_s: float,
         via: str,
         start_limit_s: float = CONNECT_LIMIT_S,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         names = [name for one in watched for name in one.names]
         self._hosts = {name: _Host(name=name) for name in names}
@@ -94,6 +96,7 @@ class Monitor:
         }
         self._waiting = deque(watched)
         self._start_limit_s = start_limit_s
+        self._stopped = stopped
         self._running: list[Sampler] = []
         # Held while a process is started: none exists that `pids` does not know.
         self._starting = threading.Lock()
@@ -115,11 +118,14 @@ class Monitor:
         self.stop()
 
     def start(self) -> None:
-        """Start all samplers; wait until each has begun or died, or for the start limit."""
+        """Start all samplers; wait until each has begun or died, `stopped`, or the start limit."""
         self._log.write(self._head)
         self._make_room()
         self._thread.start()
-        self._all_started.wait(self._start_limit_s)
+        limit_at = time.monotonic() + self._start_limit_s
+        while time.monotonic() < limit_at and not self._stopped():
+            if self._all_started.wait(_START_POLL_S):
+                return
 
     def stop(self, limit_s: float = STOP_LIMIT_S) -> SeriesSummary:
         """End all samplers; those that say nothing within the limit are killed."""

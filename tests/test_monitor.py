@@ -157,6 +157,13 @@ def test_a_host_that_does_not_answer_delays_the_start_up_to_the_limit(series):
     assert host.ended == "died"
 
 
+def test_a_job_that_was_stopped_does_not_wait_for_the_start(series):
+    begun = time.monotonic()
+    with series.watch(shell("exec sleep 60"), stopped=lambda: True) as monitor:
+        monitor.stop(0.1)
+    assert time.monotonic() - begun < 5
+
+
 def test_two_stops_are_one(series):
     monitor = series.watch(shell(GOOD))
     monitor.start()
@@ -236,9 +243,12 @@ def test_very_many_samplers_leave_room_for_the_hostfile_of_a_launch(series):
 
 def test_no_more_connections_than_told_are_made_at_once(series, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 3)
-    words = f"echo x >> {tmp_path}/in; sleep 0.2; wc -l < {tmp_path}/in >> {tmp_path}/seen; "
-    leave = f"sed -i 1d {tmp_path}/in; "
-    with series.watch(*(shell(words + leave + GOOD, f"node{n}") for n in range(9))) as monitor:
+    place = tmp_path / "connecting"
+    place.mkdir()
+    words = (
+        f"mkdir {place}/$$; sleep 0.2; ls {place} | wc -l >> {tmp_path}/seen; rmdir {place}/$$; "
+    )
+    with series.watch(*(shell(words + GOOD, f"node{n}") for n in range(9))) as monitor:
         pass
     assert not monitor.stop().died
     assert max(map(int, (tmp_path / "seen").read_text().split())) <= 3

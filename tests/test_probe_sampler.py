@@ -17,7 +17,7 @@ import pytest
 
 from mlps.engine.bootstrap import boot_argument, boot_argv, payload
 from mlps.engine.probe import sampler as module
-from mlps.engine.probe.sampler import Series
+from mlps.engine.probe.sampler import Series, part_of_wait_s
 
 MS = 10**6
 REQUEST = {"mode": "series", "data_dir": None, "results_dir": None, "interval_s": 0.1}
@@ -104,6 +104,19 @@ def test_the_first_line_says_what_the_others_hold(clock, tmp_path):
     # An empty tree has nothing to read.
     assert first["columns"] == {}
     assert set(first["unknown"]) == {"cpu", "memory", "vm", "pressure", "net"}
+
+
+@pytest.mark.parametrize("left_s", [0.01, 0.059, 0.1, 1.0, 10.0, 3600.0])
+def test_a_long_wait_is_as_exact_as_a_short_one(left_s):
+    parts = 0
+    wanted = left_s + 4
+    while left_s > 0:
+        part_s = part_of_wait_s(left_s)
+        assert 0 < part_s <= 1, "its parent may have gone meanwhile"
+        left_s -= 1.005 * part_s
+        parts += 1
+    assert left_s > -0.0005
+    assert parts <= wanted
 
 
 # ---------------------------------------------------------------- real processes
