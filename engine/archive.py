@@ -1,23 +1,28 @@
 """The directory of one job. The only module that builds a path in it.
 
     job.json job.yaml overrides.txt provenance.json plan.json environment.json system.yaml
+    hosts-start.json timeseries.jsonl
     stages/<nn>-<name>[-option][-trial]/ argv.json stdout.log stderr.log outcome.json result.json
-    result.json verdict.json MANIFEST.sha256
+    hosts-end.json timeseries.jsonl.gz result.json verdict.json MANIFEST.sha256
 
-The first row is there before the first stage starts; the last file is the seal.
+The first two rows are there before the first stage starts; the last file is the seal.
+timeseries.jsonl grows while stages run, and is compressed after the last one.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
 import secrets
+import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -31,6 +36,10 @@ PROVENANCE = "provenance.json"
 PLAN = "plan.json"
 ENVIRONMENT = "environment.json"
 SYSTEM = "system.yaml"
+HOSTS_START = "hosts-start.json"
+HOSTS_END = "hosts-end.json"
+SERIES = "timeseries.jsonl"
+SERIES_GZ = "timeseries.jsonl.gz"
 RESULT = "result.json"
 VERDICT = "verdict.json"
 MANIFEST = "MANIFEST.sha256"
@@ -111,6 +120,46 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
+
+
+def open_series(archive: Archive) -> IO[bytes]:
+    """The time series to append to; each write reaches the file at once. Raises ArchiveError."""
+    path = archive.path(SERIES)
+    try:
+        return path.open("xb", buffering=0)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def compress_series(archive: Archive) -> None:
+    """Replace the time series by its compressed form, which equal lines give equal bytes.
+
+    Raises ArchiveError; the lines are then still there.
+    """
+    source, target = archive.path(SERIES), archive.path(SERIES_GZ)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with (
+            source.open("rb") as lines,
+            temporary.open("xb") as file,
+            gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed,
+        ):
+            shutil.copyfileobj(lines, packed, 1 << 20)
+        temporary.replace(target)
+        source.unlink()
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(target, error) from error
+
+
+def series_lines(archive: Archive) -> Iterator[bytes]:
+    """The lines of a compressed time series, one at a time. Raises ArchiveError."""
+    path = archive.path(SERIES_GZ)
+    try:
+        with gzip.open(path, "rb") as lines:
+            yield from lines
+    except (OSError, EOFError, zlib.error) as error:
+        raise ArchiveError(f"{path} cannot be read: {error}") from error
 
 
 def make_stage(archive: Archive, launch_name: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import ConfigError, MlpsError
 
-JOB_COMMANDS = ("plan", "doctor")
+JOB_COMMANDS = ("plan", "doctor", "facts")
 PATH_COMMANDS = ("verify", "report", "history", "rerun", "resume")
 TOOL_COMMANDS = ("lockfile",)
 
@@ -152,6 +152,7 @@ def _run_command(line: CommandLine) -> int:
         "sweep": commands.sweep,
         "plan": commands.plan,
         "doctor": commands.doctor,
+        "facts": commands.facts,
     }
     if line.command in jobs:
         return jobs[line.command](line.words, config_dirs=line.config_dirs, as_json=line.as_json)

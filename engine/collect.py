@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .aggregate import FAMILY, aggregates
 from .canonical import Document
+from .host_documents import HostFacts, totals
 from .latency import percentile_ns
 from .plan import Launch, Plan
 from .roofline import Around, metrics_against, roofline_metrics, roofline_of, rooflines_around
 from .rules import STOPPED
 from .search import capacity_metrics, search_document
+from .series import Load, Series
 from .spread import spread
 from .steady import drift_of
 from .units import GIB, KIB, MIB
@@ -22,6 +24,13 @@ from .units import GIB, KIB, MIB
 RESULT_SCHEMA = 1
 
 PERCENTILES = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
+
+# Who counts bytes beside the benchmark, and what they call its reading and its writing.
+COUNTED = {
+    "device": ("read", "write"),
+    "mount": ("read", "write"),
+    "network": ("receive", "send"),
+}
 
 Metrics = dict[str, float | int]
 
@@ -35,14 +44,21 @@ def collect(
     family: str,
     outcomes: Mapping[str, Document],
     results: Mapping[str, Document],
+    hosts: HostFacts,
+    series: Series | None,
     evidence: Mapping[str, str],
 ) -> Document:
     """The document of result.json.
 
     `outcomes` and `results` hold, by launch name, what outcome.json and result.json of a stage
-    hold; `evidence` the SHA-256 of each of those files.
+    hold; `hosts` are the facts before the first stage, `series` what was sampled since; `evidence`
+    the SHA-256 of each of these files.
     """
+    machines = totals(hosts)
     metrics = _metrics_by_launch(plan, outcomes, results)
+    for name, own in metrics.items():
+        own |= memory_metrics(results[name], machines.memory_bytes)
+        own |= load_metrics(plan.hosts, {} if series is None else series.loads.get(name, {}))
     return {
         "schema": RESULT_SCHEMA,
         "mlps_version": version,
@@ -51,6 +67,8 @@ def collect(
         "benchmark": benchmark,
         "hosts": len(plan.hosts),
         "ranks": plan.ranks,
+        "cluster": machines.as_document(),
+        "monitor": None if series is None else series.as_document(),
         "status": overall_status(outcomes.values()),
         "failure": _failure(plan, outcomes),
         "metrics": _summaries(plan, outcomes, results, metrics),
@@ -90,8 +108,7 @@ def stage_metrics(result: Document) -> Metrics:
     metrics |= capacity_metrics(result.get("search"))
     metrics |= _measures(result, length_s)
     metrics |= _costs(result)
-    metrics |= _memory(result)
-    metrics |= _device(result)
+    metrics |= _counted(result)
     metrics |= _steadiness(result)
     metrics["verified_bytes"] = result["verify"]["bytes"]
     metrics["verify_mismatches"] = result["verify"]["mismatches"]
@@ -158,15 +175,30 @@ def _measures(result: Document, length_s: float) -> Metrics:
     return metrics
 
 
-def _device(result: Document) -> Metrics:
-    """Bytes that the block devices moved, in percent of those that the benchmark moved."""
+def _counted(result: Document) -> Metrics:
+    """What devices, mounts and networks counted: of their own window, and beside the benchmark."""
     metrics: Metrics = {}
-    for direction in ("read", "write"):
-        moved = result["io"].get(direction, {}).get("total_bytes", 0)
-        on_device = [entry[f"{direction}_bytes"] for entry in result.get("device", [])]
-        if moved and on_device:
-            metrics[f"device_{direction}_pct"] = 100 * sum(on_device) / moved
+    for kind, names in COUNTED.items():
+        for direction, name in zip(("read", "write"), names, strict=True):
+            key = f"{name}_bytes"
+            windows = [entry.get("window") for entry in result.get(kind, [])]
+            if windows and all(windows):
+                rates = (window[key] / GIB / window["length_s"] for window in windows)
+                metrics[f"{kind}_{name}_gib_s"] = sum(rates)
+            counted = counted_bytes(result, kind, name)
+            moved = result["io"].get(direction, {}).get("total_bytes", 0)
+            if kind != "network" and moved and counted is not None:
+                metrics[f"{kind}_{name}_pct"] = 100 * counted / moved
     return metrics
+
+
+def counted_bytes(result: Document, kind: str, name: str) -> int | None:
+    """What all counters of a kind counted in a direction; None where there is none, or one is not.
+
+    `kind` and `name` are those of COUNTED.
+    """
+    counts = [entry.get(f"{name}_bytes") for entry in result.get(kind, [])]
+    return sum(counts) if counts and None not in counts else None
 
 
 def _costs(result: Document) -> Metrics:
@@ -183,29 +215,36 @@ def _costs(result: Document) -> Metrics:
     return metrics
 
 
-def _memory(result: Document) -> Metrics:
+def memory_metrics(result: Document, memory_bytes: int | None) -> Metrics:
     """The working set against the memory that could hold it instead of the storage."""
     metrics: Metrics = {}
     working_set_bytes = result["details"].get("working_set_bytes")
-    memory_bytes = host_memory_bytes(result)
-    if working_set_bytes is not None:
-        metrics["working_set_gib"] = working_set_bytes / GIB
+    if working_set_bytes is None:
+        return metrics
+    metrics["working_set_gib"] = working_set_bytes / GIB
     if memory_bytes is not None:
         metrics["host_memory_gib"] = memory_bytes / GIB
-    if working_set_bytes is not None and memory_bytes is not None:
         metrics["working_set_to_memory_pct"] = 100 * working_set_bytes / memory_bytes
     return metrics
 
 
-def host_memory_bytes(result: Document) -> int | None:
-    """Memory of all hosts, each counted once; None where that of a host is not known."""
-    ranks = result["ranks"]
-    by_host: dict[int, int] = {}
-    for host, memory_bytes in zip(
-        ranks["host_index"], ranks.get("host_memory_bytes", []), strict=False
+def load_metrics(hosts: Sequence[str], loads: Mapping[str, Load]) -> Metrics:
+    """How busy the hosts were in a stage's window; nothing where one of them has no tick in it."""
+    if any(host not in loads for host in hosts):
+        return {}
+    busy = [load.cpu_busy_pct for load in loads.values()]
+    metrics: Metrics = {
+        "host_cpu_busy_pct": sum(busy) / len(busy),
+        "host_cpu_busy_worst_host_pct": max(busy),
+    }
+    for name, shares in (
+        ("host_io_pressure_pct", [load.io_pressure_pct for load in loads.values()]),
+        ("host_memory_pressure_pct", [load.memory_pressure_pct for load in loads.values()]),
     ):
-        by_host[host] = max(by_host.get(host, 0), memory_bytes or 0)
-    return sum(by_host.values()) if by_host and all(by_host.values()) else None
+        known = [share for share in shares if share is not None]
+        if len(known) == len(shares):
+            metrics[name] = sum(known) / len(known)
+    return metrics
 
 
 def _steadiness(result: Document) -> Metrics:

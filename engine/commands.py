@@ -14,6 +14,9 @@ from .archive import Archive
 from .canonical import Document, pretty_json
 from .checkup import checkup_document, write_checkup
 from .errors import ArchiveError, Interrupted
+from .facts_report import facts_document, write_facts
+from .host_documents import traits_of
+from .host_rules import judge_likeness
 from .hosts import HOSTFILE, host_ranges
 from .jobs import PreparedJob, prepare
 from .preflight import check_machine
@@ -21,7 +24,7 @@ from .progress import open_display
 from .replay import rerun_request, resume_request
 from .report import csv_report, headline, read_published, write_report
 from .rules import Finding, errors, judge_job
-from .run import Report, Request, fresh_request, run_job
+from .run import Report, Request, ask_hosts, fresh_request, run_job
 from .signals import catch_stop_requests
 from .sweep import refuse_single_job, run_sweep, write_sweep
 from .tables import write_table
@@ -66,9 +69,7 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
 
 def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
     """`mlps doctor`: preflight alone, of a small job unless told of another."""
-    named = any(word.lstrip("+").startswith("benchmark=") for word in arguments)
-    words = [*arguments] if named else ["benchmark=kvcache/quick", *arguments]
-    job = prepare(words, config_dirs)
+    job = _job_of(arguments, config_dirs)
     with catch_stop_requests() as stops:
         machine = check_machine(job.spec, job.plan, os.environ, stops)
     if stops.asked:
@@ -79,6 +80,29 @@ def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bo
         _show_notes(job.composition.notes)
         write_checkup(sys.stdout, machine, job.spec)
     return 3 if errors(machine.findings) else 0
+
+
+def facts(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
+    """`mlps facts`: the machines of a job's cluster. Nothing is run there but the probe."""
+    job = _job_of(arguments, config_dirs)
+    with catch_stop_requests() as stops:
+        hosts = ask_hosts(job.spec, job.plan, os.environ, lambda: stops.asked)
+    if stops.asked:
+        raise Interrupted(f"stopped by {stops.first}")
+    findings = [*judge_likeness(traits_of(hosts))]
+    if as_json:
+        _print_json(facts_document(hosts, findings))
+    else:
+        _show_notes(job.composition.notes)
+        write_facts(sys.stdout, hosts, findings)
+    return 3 if hosts.without_facts else 0
+
+
+def _job_of(arguments: Sequence[str], config_dirs: Sequence[Path]) -> PreparedJob:
+    """The job that is asked about: a small one unless another is named."""
+    named = any(word.lstrip("+").startswith("benchmark=") for word in arguments)
+    words = [*arguments] if named else ["benchmark=kvcache/quick", *arguments]
+    return prepare(words, config_dirs)
 
 
 def verify(arguments: Sequence[str], *, as_json: bool) -> int:

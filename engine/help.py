@@ -22,6 +22,7 @@ COMMANDS = """\
 Commands:
   plan     [overrides] [--json]      what would run, to the last argument, and how it would count
   doctor   [overrides] [--json]      check this machine for a job, without running it
+  facts    [overrides] [--json]      the machines of a cluster, without running anything
   verify   PATH... [--json]          recompute everything that archives claim
   report   PATH... [--json|--csv]    the numbers of archives
   history  [RESULTS_DIR] [--json]    the archives of a results directory
@@ -29,8 +30,8 @@ Commands:
   resume   ARCHIVE [--json]          the rest of a job that was stopped or failed
   lockfile generate|verify [--help]  pin the packages that a job runs with, and compare them
 
-Root keys: data_dir (the storage under test), results_dir, seed, trials, stages, lockfile,
-  fail_fast (sweeps).
+Root keys: data_dir (the storage under test), results_dir, seed, trials, stages,
+  preflight, monitor, lockfile, fail_fast (sweeps).
 Flags: --json, --config-dir DIR, --cfg job, --version, -sc install=bash (completion).
 Own options: files in ./conf or MLPS_CONF_PATH, such as conf/cluster/mylab.yaml.
 Exit codes: 0 valid, 2 configuration, 3 machine not ready, 4 stage failed, 5 results unusable,

@@ -49,6 +49,18 @@ class Preflight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Monitor:
+    """How hosts are asked for facts and samples; `interval_s` None: no samples are taken.
+
+    `via` None: as the launcher reaches hosts. `python` None: that of the ranks.
+    """
+
+    interval_s: float | None
+    via: Literal["ssh", "launcher"] | None
+    python: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Division:
     """What a submitter may change."""
 
@@ -76,6 +88,7 @@ class JobSpec:
     cluster: Cluster
     launcher: Launcher
     preflight: Preflight
+    monitor: Monitor
     division: Division
     edition: str
     workloads: tuple[str, ...]
@@ -140,6 +153,11 @@ def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> Job
             skip=tuple(document["preflight"]["skip"]),
             ssh_limit_s=document["preflight"]["ssh_limit_s"],
             launch_limit_s=document["preflight"]["launch_limit_s"],
+        ),
+        monitor=Monitor(
+            interval_s=document["monitor"]["interval_s"],
+            via=document["monitor"]["via"],
+            python=document["monitor"]["python"],
         ),
         division=Division(
             name=division["name"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,8 @@ from .canonical import Document, canonical_json, pretty_json, sha256_file, sha25
 from .collect import collect
 from .compose import Origin
 from .errors import ArchiveError, ConfigError
+from .host_documents import HostFacts, hosts_text, read_hosts, totals
+from .monitor_rules import judge_cpu, judge_hosts, judge_series
 from .plan import Launch, Plan, make_plan, without_hosts
 from .rules import (
     Finding,
@@ -23,6 +25,7 @@ from .rules import (
     judge_outcomes,
 )
 from .schema import check
+from .series import Series, read_series, windows_of
 from .spec import JobSpec, build
 from .stage_rules import judge_rooflines, judge_stage_result
 
@@ -65,6 +68,9 @@ class Evidence:
     version: str
     outcomes: Mapping[str, Document]
     results: Mapping[str, Document]
+    hosts_start: HostFacts
+    hosts_end: HostFacts
+    series: Series | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,15 +105,11 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
         *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
     ]
     unusable = [
-        finding
-        for launch in evidence.plan.launches
-        if launch.name in evidence.results
-        and evidence.outcomes[launch.name]["status"] in ("complete", "stopped")
-        for finding in judge_stage_result(
-            launch.name, launch.measured, evidence.results[launch.name]
-        )
+        *_judge_stages(evidence),
+        *judge_rooflines(evidence.plan, evidence.outcomes, evidence.results),
+        *judge_hosts(evidence.hosts_start, evidence.hosts_end),
+        *_judge_series(evidence),
     ]
-    unusable += judge_rooflines(evidence.plan, evidence.outcomes, evidence.results)
     code = EXIT_BY_STATUS[result["status"]]
     if code == 0 and errors(unusable):
         code = 5
@@ -117,6 +119,27 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
     names: dict[str, Name] = {"closed": "CLOSED", "open": "OPEN", "whatif": "WHATIF"}
     name: Name = "INVALID" if errors(findings) else names[evidence.spec.division.name]
     return Verdict(name=name, status=result["status"], exit_code=code, findings=tuple(findings))
+
+
+def _judge_stages(evidence: Evidence) -> Iterator[Finding]:
+    memory_bytes = totals(evidence.hosts_start).memory_bytes
+    for launch in evidence.plan.launches:
+        result = evidence.results.get(launch.name)
+        usable = evidence.outcomes[launch.name]["status"] in ("complete", "stopped")
+        if result is not None and usable:
+            yield from judge_stage_result(launch.name, launch.measured, result, memory_bytes)
+
+
+def _judge_series(evidence: Evidence) -> Iterator[Finding]:
+    series = evidence.series
+    if series is None:
+        return
+    yield from judge_series(series, evidence.plan.hosts)
+    for launch in evidence.plan.launches:
+        if launch.measured:
+            loads = series.loads.get(launch.name, {})
+            busy_pct = {host: load.cpu_busy_pct for host, load in loads.items()}
+            yield from judge_cpu(launch.name, busy_pct)
 
 
 def make_result(archive: Archive, evidence: Evidence) -> Document:
@@ -129,7 +152,9 @@ def make_result(archive: Archive, evidence: Evidence) -> Document:
         family=evidence.spec.family,
         outcomes=evidence.outcomes,
         results=evidence.results,
-        evidence=digests(archive, _stage_files(archive, evidence.plan)),
+        hosts=evidence.hosts_start,
+        series=evidence.series,
+        evidence=digests(archive, _sources(archive, evidence.plan)),
     )
 
 
@@ -150,8 +175,10 @@ def digests(archive: Archive, names: Sequence[str]) -> dict[str, str]:
         raise ArchiveError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _stage_files(archive: Archive, plan: Plan) -> list[str]:
-    names = [
+def _sources(archive: Archive, plan: Plan) -> list[str]:
+    """Files that the numbers follow from."""
+    names = [files.HOSTS_START, files.SERIES_GZ]
+    names += [
         files.stage_file(launch.name, file)
         for launch in plan.launches
         for file in (files.OUTCOME, files.RESULT)
@@ -195,7 +222,33 @@ def read_evidence(archive: Archive) -> Evidence:
         version=version,
         outcomes=outcomes,
         results=results,
+        hosts_start=read_hosts_file(archive, files.HOSTS_START),
+        hosts_end=read_hosts_file(archive, files.HOSTS_END),
+        series=read_series_file(archive, spec, results),
     )
+
+
+def read_hosts_file(archive: Archive, name: str) -> HostFacts:
+    """The facts of the hosts, as a file of the archive holds them. Raises ArchiveError."""
+    path = archive.path(name)
+    try:
+        return read_hosts(files.read_document(path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        text = f"{path} holds no facts of hosts: {type(error).__name__}: {error}"
+        raise ArchiveError(text) from error
+
+
+def read_series_file(
+    archive: Archive, spec: JobSpec, results: Mapping[str, Document]
+) -> Series | None:
+    """The compressed time series; None for a job that took no samples. Raises ArchiveError."""
+    if spec.monitor.interval_s is None:
+        return None
+    try:
+        return read_series(files.series_lines(archive), windows_of(results))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        text = f"{archive.path(files.SERIES_GZ)}: {type(error).__name__}: {error}"
+        raise ArchiveError(text) from error
 
 
 def read_origins(provenance: Document) -> dict[str, Origin]:
@@ -280,6 +333,8 @@ def _recompute(archive: Archive, evidence: Evidence) -> list[Finding]:
         ("EVD-02", files.JOB_YAML, files.to_yaml(spec.document)),
         ("EVD-02", files.SYSTEM, files.to_yaml(spec.document["system"])),
         ("EVD-02", files.OVERRIDES, _overrides(archive)),
+        ("EVD-03", files.HOSTS_START, hosts_text(evidence.hosts_start)),
+        ("EVD-03", files.HOSTS_END, hosts_text(evidence.hosts_end)),
         ("EVD-03", files.RESULT, pretty_json(result)),
         ("EVD-04", files.VERDICT, pretty_json(verdict)),
     ]

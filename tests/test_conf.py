@@ -353,6 +353,9 @@ EFFECTS = {
     "preflight.skip": ({}, ["CAP-01"], lambda spec: spec.preflight),
     "preflight.ssh_limit_s": ({}, 9, lambda spec: spec.preflight),
     "preflight.launch_limit_s": ({}, 9, lambda spec: spec.preflight),
+    "monitor.interval_s": ({}, 1, lambda spec: spec.monitor),
+    "monitor.via": ({}, "launcher", lambda spec: spec.monitor),
+    "monitor.python": ({}, "python3", lambda spec: spec.monitor),
     "division.name": ({"stages": ["run"]}, "open", findings),
     "division.may_change": None,
     "division.any_workload": ({}, False, findings),
@@ -373,7 +376,7 @@ SETS = re.compile(r"(benchmark\.(?:stages|options))\..*")
 
 
 def test_every_key_of_a_job_is_in_the_table_of_effects():
-    assert set(EFFECTS) == set(JOB_KEYS) - set(GROUPS) - {"preflight"}
+    assert set(EFFECTS) == set(JOB_KEYS) - set(GROUPS) - {"preflight", "monitor"}
 
 
 @pytest.mark.parametrize("key", [key for key, effect in EFFECTS.items() if effect])

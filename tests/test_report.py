@@ -98,6 +98,9 @@ entry latency p95, ms: read 20.000, write 20.000
 client CPU 0.250 s per GiB, 100.000 context switches per GiB
 verified 4.00 GiB, 0 mismatches
 of these bytes the block device moved: read 100.0 %, write 100.0 %
+of these bytes the mount moved: read 100.0 %, write 100.0 %
+block device read 0.25 GiB/s, write 0.08 GiB/s; mount read 0.25 GiB/s, write 0.08 GiB/s; network \
+received 0.42 GiB/s, sent 0.25 GiB/s
 50.0 % of the roofline (fio: read 0.750 GiB/s, write 0.250 GiB/s, 0.050 CPU s per GiB; before and \
 after 0.0 % apart)
 working set 32.00 GiB, 400.0 % of the memory of the hosts (8.00 GiB)

@@ -60,8 +60,9 @@ def messages_of(text: str) -> str:
 def report_of(text: str) -> str:
     """Numbers below the first two lines become #, columns shrink to one space."""
     first, second, rest = text.split("\n", 2)
-    # Not on a tmpfs; on a disk, whatever else is going on there.
-    rest = re.sub(r"(?m)^(of these bytes the block device moved:|warning RES-05) .*\n", "", rest)
+    # Not on a tmpfs; on a disk and a network, whatever else is going on there.
+    counted = "of these bytes the block device moved:|block device|network|warning RES-05"
+    rest = re.sub(rf"(?m)^({counted}) .*\n", "", rest)
     rest = re.sub(r"(?<![\w.])\d[\d,]*(\.\d+)?(?!\w)", "#", rest)
     return "\n".join([first, second, re.sub(r"(?<=\S) {2,}", " ", re.sub(r"(?m)^ +", " ", rest))])
 
