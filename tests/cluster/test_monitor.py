@@ -36,6 +36,7 @@ def facts(place, *words, **settings):
     """Exit code and facts of a cluster."""
     ssh = f"launcher.ssh={place.cluster.ssh}"
     done = place.run("facts", "--json", "data_dir=data", ssh, *words, **settings)
+    assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 
