@@ -63,10 +63,10 @@ def _without_facts(moment: str, hosts: HostFacts) -> Iterator[Finding]:
     groups: dict[str, list[str]] = {}
     for name, said in hosts.without_facts.items():
         groups.setdefault(f"it stated no facts {moment}: {said}", []).append(name)
-    yield from _warnings("MON-01", groups)
+    yield from _warnings(groups, rule="MON-01")
 
 
-def _warnings(rule: str, groups: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+def _warnings(groups: Mapping[str, Sequence[str]], *, rule: str) -> Iterator[Finding]:
     """A warning for each text, about the hosts of which it is said."""
     for text, names in groups.items():
         yield Finding(
@@ -137,7 +137,7 @@ def judge_series(series: Series, hosts: Sequence[str]) -> Iterator[Finding]:
         if flaw := _flaw(series.hosts.get(name)):
             text = f"its sampler {flaw}; the time series lacks what it would have seen"
             groups.setdefault(text, []).append(name)
-    yield from _warnings("MON-03", groups)
+    yield from _warnings(groups, rule="MON-03")
 
 
 def _flaw(host: HostSeries | None) -> str | None:
