@@ -63,9 +63,7 @@ def main() -> None:
             )
     low, high = bootstrap_interval(differences)
     mean = statistics.fmean(differences)
-    print(
-        f"difference {mean:+.2f} %, 95 % interval {low:+.2f} to {high:+.2f} % (GiB/s, reads and writes)"
-    )
+    print(f"difference {mean:+.2f} %, 95 % interval {low:+.2f} to {high:+.2f} %")
 
 
 if __name__ == "__main__":

@@ -133,6 +133,14 @@ def watched_hosts(
     return tuple(watched)
 
 
+def way_of(spec: JobSpec, via: Via | None) -> Via:
+    """How the hosts of a job that are not this machine are asked; `here` where there are none."""
+    addresses = own_addresses()
+    if via != "launcher" and all(is_here(name, addresses) for name in spec.cluster.names):
+        return "here"
+    return via or ("here" if spec.launcher.reach == "none" else spec.launcher.reach)
+
+
 def _request(spec: JobSpec, mode: str) -> Document:
     return {
         "mode": mode,

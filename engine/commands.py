@@ -84,7 +84,10 @@ def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bo
 
 def facts(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
     """`mlps facts`: the machines of a job's cluster. Nothing is run there but the probe."""
-    job = _job_of(arguments, config_dirs)
+    asked = any(word.lstrip("+").startswith("cluster.ranks") for word in arguments)
+    # No rank is started: a host with room for one is as good as any.
+    ranks = () if asked else ("cluster.ranks=null", "cluster.ranks_per_host=1")
+    job = _job_of([*ranks, *arguments], config_dirs)
     with catch_stop_requests() as stops:
         hosts = ask_hosts(job.spec, job.plan, os.environ, lambda: stops.asked)
     if stops.asked:

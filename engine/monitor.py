@@ -1,6 +1,6 @@
 """Keeps the samplers of all hosts beside a job, and writes what they say to the archive.
 
-A sampler that dies is said in the file and in the summary; it stops nothing.
+A sampler that dies is said in the file; it stops nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Literal
+from typing import IO
 
 from .canonical import Document
 from .hosts import HOSTFILE_DESCRIPTOR, Slots, host_patterns
@@ -30,8 +30,6 @@ AT_ONCE = 64
 STOP_LIMIT_S = 5.0
 # Between SIGTERM and SIGKILL for those that did not.
 TERMINATE_GRACE_S = 1.0
-# A tick that is later than this is late, as the samplers count.
-LATE_MS = 20.0
 
 _START_POLL_S = 0.1
 _POLL_S = 0.5
@@ -40,32 +38,6 @@ _PIPES = 3
 # Open files that the rest of mlps may need.
 _OTHER_FILES = 128
 _MOST_WORDS = 300
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostSeries:
-    """The series of a host, as far as it came; `said` is why one died."""
-
-    name: str
-    ticks: int
-    missed: int
-    late: int
-    cpu_s: float | None
-    ended: Literal["stopped", "died"]
-    said: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesSummary:
-    """All series in the order of the job's hosts; `write_error` is why writing has ended early."""
-
-    hosts: tuple[HostSeries, ...]
-    write_error: str | None
-
-    @property
-    def died(self) -> tuple[HostSeries, ...]:
-        """Those that did not come to their end."""
-        return tuple(host for host in self.hosts if host.ended == "died")
 
 
 class Monitor:
@@ -85,7 +57,7 @@ class Monitor:
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         names = [name for one in watched for name in one.names]
-        self._hosts = {name: _Host(name=name) for name in names}
+        self._hosts = {name: _Host() for name in names}
         self._log = _Log(output)
         self._head = {
             "kind": "series",
@@ -127,7 +99,7 @@ class Monitor:
             if self._all_started.wait(_START_POLL_S):
                 return
 
-    def stop(self, limit_s: float = STOP_LIMIT_S) -> SeriesSummary:
+    def stop(self, limit_s: float = STOP_LIMIT_S) -> None:
         """End all samplers; those that say nothing within the limit are killed."""
         if self._stop_at is None:
             self._stop_at = time.monotonic() + limit_s
@@ -135,10 +107,7 @@ class Monitor:
             self._thread.join()
             os.close(self._waker)
             os.close(self._woken)
-        return SeriesSummary(
-            hosts=tuple(host.summary() for host in self._hosts.values()),
-            write_error=self._log.error,
-        )
+            self._log.explain(list(self._hosts))
 
     def pids(self) -> tuple[int, ...]:
         """The processes of this machine that a launch must leave alone when it ends."""
@@ -175,7 +144,7 @@ class Monitor:
 
     def _tell_when_started(self) -> None:
         if not self._all_started.is_set() and all(
-            host.has_begun or host.ended is not None for host in self._hosts.values()
+            host.has_begun or host.has_ended for host in self._hosts.values()
         ):
             self._all_started.set()
 
@@ -207,7 +176,7 @@ class Monitor:
         # Not before: what `pids` does not name is ended with a launch.
         with self._starting:
             self._running.remove(sampler)
-        silent = [name for name in sampler.watched.names if self._hosts[name].ended is None]
+        silent = [name for name in sampler.watched.names if not self._hosts[name].has_ended]
         self._died(silent, sampler.last_words)
 
     def _end(self, selector: selectors.BaseSelector) -> None:
@@ -230,16 +199,16 @@ class Monitor:
         if name is None:
             return
         self._log.write({"host": name, "kind": line.kind, **line.rest})
-        self._hosts[name].take(line)
+        host = self._hosts[name]
+        host.has_begun = True
+        host.has_ended = host.has_ended or line.kind == "end"
         if line.kind == "end" and self._stop_at is None:
             self._died([name], "somebody else ended it")
 
     def _died(self, names: Sequence[str], said: str) -> None:
         for name in names:
-            host = self._hosts[name]
-            host.ended, host.said = "died", said[-_MOST_WORDS:]
-            unix_s = round(time.time(), 3)
-            self._log.write({"host": name, "kind": "died", "unix_s": unix_s, "said": host.said})
+            self._hosts[name].has_ended = True
+            self._log.died(name, said[-_MOST_WORDS:])
 
 
 class _Log:
@@ -249,6 +218,18 @@ class _Log:
         self._output = output
         self.error: str | None = None
 
+    def explain(self, hosts: Sequence[str]) -> None:
+        """Say why the file ends early, should there be room by now."""
+        if self.error is None:
+            return
+        said, self.error = f"its samples could not be written: {self.error}", None
+        for name in hosts:
+            self.died(name, said)
+
+    def died(self, host: str, said: str) -> None:
+        unix_s = round(time.time(), 3)
+        self.write({"host": host, "kind": "died", "unix_s": unix_s, "said": said})
+
     def write(self, document: Document) -> None:
         if self.error is not None:
             return
@@ -257,7 +238,7 @@ class _Log:
             written = self._output.write(line)
             if written < len(line):
                 # The beginning of a line, for which there was room.
-                self._output.truncate(self._output.tell() - written)
+                self._output.seek(self._output.truncate(self._output.tell() - written))
                 self.error = "the file system is full"
         except OSError as error:
             self.error = error.strerror or str(error)
@@ -265,37 +246,7 @@ class _Log:
 
 @dataclass(slots=True, kw_only=True)
 class _Host:
-    name: str
+    """How far the series of a host has come."""
+
     has_begun: bool = False
-    ticks: int = 0
-    missed: int = 0
-    late: int = 0
-    cpu_s: float | None = None
-    ended: Literal["stopped", "died"] | None = None
-    said: str | None = None
-
-    def take(self, line: SamplerLine) -> None:
-        self.has_begun = True
-        if line.kind == "tick" and "partial" not in line.rest:
-            self.ticks += 1
-            self.missed += int(_number(line.rest.get("missed")))
-            self.late += _number(line.rest.get("late_ms")) > LATE_MS
-        if line.kind == "end":
-            self.ended = "stopped"
-            self.missed = int(_number(line.rest.get("missed")))
-            self.cpu_s = _number(line.rest.get("cpu_s"))
-
-    def summary(self) -> HostSeries:
-        return HostSeries(
-            name=self.name,
-            ticks=self.ticks,
-            missed=self.missed,
-            late=self.late,
-            cpu_s=self.cpu_s,
-            ended=self.ended or "died",
-            said=self.said,
-        )
-
-
-def _number(value: object) -> float:
-    return value if isinstance(value, int | float) else 0
+    has_ended: bool = False

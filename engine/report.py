@@ -31,6 +31,9 @@ COMMON = (
     "drift_", "bins_", "host_",
 )  # fmt: skip
 
+# A network that carried less reads as 0.00.
+LEAST_SHOWN_GIB_S = 0.005
+
 NO_CAPACITY = "no rate met the limit"
 
 CSV_HEADER = (
@@ -186,19 +189,20 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
 
 
 def _counted(values: Document) -> Iterator[str]:
-    """What moved in the window by the counts of those that moved it."""
+    """What moved in the window by the counts of those that moved it; a network only if it did."""
     for who, names in (
         ("block device", (("device_read", "read"), ("device_write", "write"))),
         ("mount", (("mount_read", "read"), ("mount_write", "write"))),
         ("network", (("network_receive", "received"), ("network_send", "sent"))),
     ):
         rates = [
-            f"{verb} {values[f'{name}_gib_s']['mean']:.2f} GiB/s"
+            (verb, values[f"{name}_gib_s"]["mean"])
             for name, verb in names
             if f"{name}_gib_s" in values
         ]
-        if rates:
-            yield f"{who} {', '.join(rates)}"
+        if who != "network" or any(rate >= LEAST_SHOWN_GIB_S for _, rate in rates):
+            shown = ", ".join(f"{verb} {rate:.2f} GiB/s" for verb, rate in rates)
+            yield from [f"{who} {shown}"] if rates else []
 
 
 def _latencies(values: Document) -> Iterator[str]:

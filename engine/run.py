@@ -16,7 +16,7 @@ from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json
 from .collect import stage_metrics
-from .collection import collect_facts, watched_hosts
+from .collection import collect_facts, watched_hosts, way_of
 from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
@@ -120,7 +120,7 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
     display.step("collecting facts")
     _write_inputs(archive, request, machine, program, env)
     start = _hosts(archive, request, files.HOSTS_START, lambda: stops.asked)
-    with _samples(archive, request) as spared:
+    with _samples(archive, request, lambda: stops.asked) as spared:
         stages = _run_stages(_Runner(archive, request, program, env, display, stops, spared))
     end = _hosts(archive, request, files.HOSTS_END, lambda: stops.count > 1)
     evidence = Evidence(
@@ -204,7 +204,9 @@ def _hosts(archive: Archive, request: Request, name: str, stopped: Callable[[], 
 
 
 @contextmanager
-def _samples(archive: Archive, request: Request) -> Iterator[Callable[[], Collection[int]]]:
+def _samples(
+    archive: Archive, request: Request, stopped: Callable[[], bool]
+) -> Iterator[Callable[[], Collection[int]]]:
     """Sample all hosts while stages run; gives what no stage may end. Raises ArchiveError."""
     spec, monitor = request.spec, request.spec.monitor
     if monitor.interval_s is None:
@@ -224,8 +226,9 @@ def _samples(archive: Archive, request: Request) -> Iterator[Callable[[], Collec
             watched,
             output,
             interval_s=monitor.interval_s,
-            via=monitor.via or spec.launcher.reach,
+            via=way_of(spec, monitor.via),
             start_limit_s=spec.preflight.ssh_limit_s + PROBE_MARGIN_S,
+            stopped=stopped,
         ) as sampled,
     ):
         yield sampled.pids

@@ -229,3 +229,16 @@ def test_what_is_no_result_or_verdict(sealed, name, content):
     with pytest.raises(ArchiveError) as caught:
         read_published(sealed)
     assert str(caught.value) == f"{path} is no {name}"
+
+
+@pytest.mark.parametrize(
+    ("received", "shown"),
+    [(2**30, True), (2**20, False)],
+    ids=["1 GiB/s", "0.001 GiB/s"],
+)
+def test_a_network_that_carried_nothing_is_not_told(play, player, make_result, received, shown):
+    window = {"receive_bytes": received, "send_bytes": 0, "length_s": 1.0}
+    network = {"host": "node1", "interfaces": ["eth0"], "receive_bytes": received, "send_bytes": 0}
+    given = {"network": [network | {"window": window}]}
+    archive = play(player, behaviours={"run-0": given}).archive
+    assert ("network received 1.00 GiB/s, sent 0.00 GiB/s" in text_of(archive)) == shown

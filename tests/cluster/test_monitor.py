@@ -17,7 +17,7 @@ SAMPLER = "sys.version_info <"
 
 
 @pytest.fixture
-def flavours(openmpi5):
+def ways(openmpi5):
     """Every way to ask hosts: overrides, and the environment where the launcher is found."""
     root = "launcher.run_as_root=true"
     return {
@@ -27,10 +27,16 @@ def flavours(openmpi5):
     }
 
 
-def facts(place, *words, **env):
+@pytest.fixture(params=["ssh", "mpich", "openmpi"])
+def way(request, ways):
+    return ways[request.param]
+
+
+def facts(place, *words, **settings):
     """Exit code and facts of a cluster."""
     ssh = f"launcher.ssh={place.cluster.ssh}"
-    done = place.run("facts", "--json", "data_dir=data", ssh, *words, **env)
+    done = place.run("facts", "--json", "data_dir=data", ssh, *words, **settings)
+    assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 
@@ -54,11 +60,11 @@ def kinds(archive, host):
     return [line["kind"] for line in found if line.get("host") == host]
 
 
-def test_eight_hosts_tell_the_same_in_every_way(make_place, flavours):
+def test_eight_hosts_tell_the_same_in_every_way(make_place, ways):
     place = make_place(8)
     names = place.cluster.names
     found = {}
-    for way, (words, env) in flavours.items():
+    for way, (words, env) in ways.items():
         code, document = facts(place, "cluster=8node", *words, **env)
         assert (code, document["without_facts"]) == (0, {}), way
         hosts = read_hosts(document)
@@ -72,10 +78,10 @@ def test_eight_hosts_tell_the_same_in_every_way(make_place, flavours):
     assert all(each == found["here"] for each in found.values())
 
 
-def test_a_host_that_does_not_answer_is_named_and_the_others_are_kept(make_place, flavours):
+def test_a_host_that_does_not_answer_is_named_and_the_others_are_kept(make_place, ways):
     place = make_place(4)
     place.cluster.nodes[2].link_down()
-    for way, (words, env) in flavours.items():
+    for way, (words, env) in ways.items():
         words = [*words, "preflight.ssh_limit_s=2", "preflight.launch_limit_s=6"]
         code, document = facts(place, "cluster=4node", *words, **env)
         assert code == 3, way
@@ -83,9 +89,20 @@ def test_a_host_that_does_not_answer_is_named_and_the_others_are_kept(make_place
         assert list(document["own"]) == ["node1", "node2", "node4"], way
 
 
-@pytest.fixture(params=["ssh", "mpich", "openmpi"])
-def way(request, flavours):
-    return flavours[request.param]
+def test_slurm_tells_of_its_hosts_too(make_slurm_place, load):
+    place = make_slurm_place(2)
+    within = ["salloc", "-N2", "-n2", "--quiet"]
+    code, document = facts(place, "cluster=slurm", "launcher=srun", within=within)
+    assert code == 0
+    hosts = read_hosts(document)
+    assert [each["mlps_facts"] for each in hosts.facts.values()] == place.cluster.names
+    words = ["cluster=slurm", "launcher=srun", "launcher.ssh=null", "monitor.interval_s=0.2"]
+    done = place.run(*place.small(*words), within=within)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert load(place.archive() / "result.json")["monitor"]["died"] == 0
+    for name in place.cluster.names:
+        found = kinds(place.archive(), name)
+        assert (found[0], found[-1]) == ("start", "end")
 
 
 def test_a_job_has_the_facts_and_the_samples_of_each_host(make_place, way, load):
@@ -116,10 +133,10 @@ def running(make_place, wait_for):
     """A long job on two hosts in its run stage, with samples that came."""
     started = []
 
-    def start(*words):
-        place = make_place(2)
+    def start(*words, **env):
+        place = make_place(2, **env)
         long = ("benchmark.duration_s=60", "monitor.interval_s=0.1")
-        process = place.start(*place.small("cluster=2node", "launcher=mpich", *long, *words))
+        process = place.start(*place.small("cluster=2node", *long, *words))
         started.append(process)
         wait_for(lambda: list(place.results_dir.glob("*/stages/01-run-0/stdout.log")), "a run", 60)
         archive = place.archive()
@@ -133,7 +150,7 @@ def running(make_place, wait_for):
 
 
 def test_a_sampler_that_dies_is_a_finding_and_no_failure(running, load, wait_for):
-    place, process, archive = running("benchmark.duration_s=3")
+    place, process, archive = running("launcher=mpich", "benchmark.duration_s=3")
     assert place.cluster.nodes[1].kill(SAMPLER)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
@@ -145,8 +162,9 @@ def test_a_sampler_that_dies_is_a_finding_and_no_failure(running, load, wait_for
     assert place.run("verify", str(archive)).returncode == 0
 
 
-def test_mlps_killed_keeps_its_samples_and_leaves_no_sampler(running, wait_for):
-    place, process, archive = running()
+def test_mlps_killed_keeps_its_samples_and_leaves_no_sampler(running, way, wait_for):
+    words, env = way
+    place, process, archive = running(*words, **env)
     process.send_signal(signal.SIGKILL)
     killed_unix_s = time.time()
     process.wait(10)
