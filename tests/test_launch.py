@@ -82,7 +82,8 @@ SRUN_REST = (
         (
             "salloc",
             THERE,
-            "mpirun --host node1:2,node2:2 -n 4 --bind-to none FORWARD",
+            "mpirun --host node1:2,node2:2 --prtemca plm_slurm_args --overlap -n 4 --bind-to none "
+            "FORWARD",
         ),
         ("pals", THERE, "mpiexec --hosts node1,node2 -n 4 --ppn 2 --cpu-bind none"),
         ("process", HERE, ""),
