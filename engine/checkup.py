@@ -13,7 +13,7 @@ from .preflight import Machine
 from .reach import Probed
 from .rules import RULES, SKIPPABLE, errors
 from .spec import JobSpec
-from .tables import write_table
+from .tables import write_styled, write_table
 from .units import GIB
 
 # More hosts are not read one by one.
@@ -39,14 +39,14 @@ def write_checkup(out: TextIO, machine: Machine, spec: JobSpec) -> None:
     _write_hosts(out, machine, spec)
     out.write("\n")
     for state, rule in states(machine, spec):
-        _write_styled(out, state, f"{state:<11}", f" {rule}  {RULES[rule]}\n")
+        write_styled(out, _style(state), f"{state:<11}", f" {rule}  {RULES[rule]}\n")
     out.write("\n")
     for finding in machine.findings:
         head, rest = str(finding).split(" ", 1)
-        _write_styled(out, head, head, f" {rest}\n")
+        write_styled(out, _style(head), head, f" {rest}\n")
     count = len(errors(machine.findings))
     ready = "ready" if count == 0 else f"not ready: {count} to mend"
-    _write_styled(out, "ok" if count == 0 else "error", ready, "\n")
+    write_styled(out, _style("ok" if count == 0 else "error"), ready, "\n")
 
 
 def states(machine: Machine, spec: JobSpec) -> Iterator[tuple[str, str]]:
@@ -145,13 +145,5 @@ def _gib(size_bytes: int) -> str:
     return f"{size_bytes / GIB:.1f} GiB"
 
 
-def _write_styled(out: TextIO, kind: str, text: str, rest: str) -> None:
-    """A word in the colour of its kind on a terminal; plain elsewhere."""
-    if not out.isatty():
-        out.write(text + rest)
-        return
-    from rich.console import Console  # imported late: redirected output needs none of it
-    from rich.text import Text
-
-    line = Text(text, style=_STYLES.get(kind, "dim")).append(rest, style="default")
-    Console(file=out, soft_wrap=True).print(line, end="")
+def _style(kind: str) -> str:
+    return _STYLES.get(kind, "dim")

@@ -9,6 +9,7 @@ from .canonical import Document
 from .host_documents import NO_LIMIT, UNKNOWN, HostFacts, Totals, hosts_document, totals
 from .hosts import host_ranges
 from .rules import Finding
+from .tables import write_styled
 from .units import GIB
 
 # More kinds of hosts are not read one by one.
@@ -23,15 +24,17 @@ def write_facts(out: TextIO, hosts: HostFacts, findings: Sequence[Finding]) -> N
     for name, facts in hosts.facts.items():
         kinds.setdefault(tuple(_lines(facts)), []).append(name)
     for lines, names in list(kinds.items())[:MOST_KINDS]:
-        out.write(f"{host_ranges(names)}\n")
+        write_styled(out, "bold", host_ranges(names), "\n")
         out.writelines(f"  {line}\n" for line in lines)
         out.write("\n")
     if len(kinds) > MOST_KINDS:
         out.write(f"and {len(kinds) - MOST_KINDS} kinds of hosts more; --json has all\n\n")
     for said, names in _silent(hosts):
-        out.write(f"{host_ranges(names)}: no facts: {said}\n")
+        write_styled(out, "bold red", host_ranges(names), f": no facts: {said}\n")
     out.write(f"{_in_all(totals(hosts))}\n")
-    out.writelines(f"{finding}\n" for finding in findings)
+    for finding in findings:
+        style = "yellow" if finding.severity == "warning" else "cyan"
+        write_styled(out, style, finding.severity, f"{str(finding)[len(finding.severity) :]}\n")
 
 
 def facts_document(hosts: HostFacts, findings: Sequence[Finding]) -> Document:

@@ -1,4 +1,4 @@
-"""Aligned text tables: boxes on a terminal, plain columns elsewhere."""
+"""Text for people: tables and styles on a terminal, plain columns and words elsewhere."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ def write_table(
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         out.write("  ".join(cells).rstrip() + "\n")
+
+
+def write_styled(out: TextIO, style: str, text: str, rest: str) -> None:
+    """Write text in a style on a terminal, plain elsewhere; what follows it is plain everywhere."""
+    if not out.isatty():
+        out.write(text + rest)
+        return
+    from rich.console import Console  # imported late: redirected output needs none of it
+    from rich.text import Text
+
+    line = Text(text, style=style).append(rest, style="default")
+    Console(file=out, soft_wrap=True).print(line, end="")
 
 
 def csv_text(header: Row, rows: Sequence[Row]) -> str:

@@ -8,7 +8,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlps.engine.tables import csv_text, write_table
+from mlps.engine.tables import csv_text, write_styled, write_table
 
 
 class Terminal(io.StringIO):
@@ -50,3 +50,12 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"))
 def test_csv_keeps_every_cell(rows):
     text = csv_text(("a", "b"), rows)
     assert list(csv.reader(io.StringIO(text, newline=""))) == [["a", "b"], *map(list, rows)]
+
+
+def test_a_word_has_its_style_on_a_terminal_alone(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    plain, terminal = io.StringIO(), Terminal()
+    for out in (plain, terminal):
+        write_styled(out, "bold", "node1", " [red]as it stands\n")
+    assert plain.getvalue() == "node1 [red]as it stands\n"
+    assert terminal.getvalue() == "\x1b[1mnode1\x1b[0m [red]as it stands\n"
