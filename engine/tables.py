@@ -34,8 +34,7 @@ def write_styled(out: TextIO, style: str, text: str, rest: str) -> None:
     from rich.console import Console  # imported late: redirected output needs none of it
     from rich.text import Text
 
-    line = Text(text, style=style).append(rest, style="default")
-    Console(file=out, soft_wrap=True).print(line, end="")
+    Console(file=out, soft_wrap=True).print(Text.assemble((text, style), rest), end="")
 
 
 def csv_text(header: Row, rows: Sequence[Row]) -> str:

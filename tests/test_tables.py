@@ -54,6 +54,7 @@ def test_csv_keeps_every_cell(rows):
 
 def test_a_word_has_its_style_on_a_terminal_alone(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     plain, terminal = io.StringIO(), Terminal()
     for out in (plain, terminal):
         write_styled(out, "bold", "node1", " [red]as it stands\n")
