@@ -17,7 +17,7 @@ ROOT = packaged_conf().parent
 PURE = (
     "aggregate", "canonical", "cluster", "collect", "errors", "hints", "facts_report",
     "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
-    "monitor_rules", "plan", "roofline", "rules", "schema", "search", "series", "spec",
+    "monitor_rules", "plan", "roofline", "rules", "schema", "search", "series", "sizing", "spec",
     "stage_rules", "steady", "units",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}

@@ -1,0 +1,95 @@
+"""How many files a training dataset must have, by Rules 3.1.2. Pure and exact.
+
+The one place where it is computed: plan, data generation, run and verification take it from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from .units import GIB
+
+# Rules 3.1.2: an epoch has at least so many steps, and the dataset so many times the memory.
+STEPS_PER_EPOCH = 500
+MEMORY_TIMES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a dataset has to be large enough for.
+
+    `accelerators` and `memory_bytes` are those of all hosts together, the memory the larger of what
+    was declared and what was measured, each host once. `record_bytes` may be broken: 114660.07.
+    """
+
+    accelerators: int
+    batch: int
+    samples_per_file: int
+    record_bytes: Fraction
+    memory_bytes: int
+
+    @property
+    def file_bytes(self) -> Fraction:
+        """The records of a file."""
+        return self.samples_per_file * self.record_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSize:
+    """The least that a dataset may be, and which of the two demands makes it so."""
+
+    demand: Demand
+    steps_files: int
+    memory_files: int
+
+    @property
+    def files(self) -> int:
+        """The larger of the two."""
+        return max(self.steps_files, self.memory_files)
+
+    @property
+    def samples(self) -> int:
+        """Samples in these files."""
+        return self.files * self.demand.samples_per_file
+
+    @property
+    def gib(self) -> float:
+        """Records in these files, in 2^30 bytes."""
+        return float(self.samples * self.demand.record_bytes / GIB)
+
+    def arithmetic(self) -> str:
+        """How it came out, for people: both demands, and the larger one."""
+        demand = self.demand
+        return (
+            f"steps: {STEPS_PER_EPOCH} x {demand.accelerators} accelerators x batch {demand.batch} "
+            f"/ {demand.samples_per_file} samples a file = {self.steps_files:,} files; "
+            f"memory: {MEMORY_TIMES} x {demand.memory_bytes / GIB:,.2f} GiB / "
+            f"{float(demand.file_bytes):,.0f} bytes a file = {self.memory_files:,} files; "
+            f"at least {self.files:,} files, {self.gib:,.1f} GiB"
+        )
+
+
+def dataset_size(demand: Demand) -> DatasetSize:
+    """The least dataset for a demand: both numbers of files rounded up, the larger one counts."""
+    samples = STEPS_PER_EPOCH * demand.accelerators * demand.batch
+    return DatasetSize(
+        demand=demand,
+        steps_files=ceil(Fraction(samples, demand.samples_per_file)),
+        memory_files=ceil(MEMORY_TIMES * demand.memory_bytes / demand.file_bytes),
+    )
+
+
+def memory_of(declared_gib_per_host: float | None, hosts: int, measured_bytes: int | None) -> int:
+    """The memory that counts: the larger of declared and measured, of all hosts together.
+
+    Raises ValueError where neither is known.
+    """
+    declared = None
+    if declared_gib_per_host is not None:
+        declared = ceil(Fraction(str(declared_gib_per_host)) * hosts * GIB)
+    known = [size for size in (declared, measured_bytes) if size is not None]
+    if not known:
+        raise ValueError("the memory of the hosts is neither declared nor known")
+    return max(known)
