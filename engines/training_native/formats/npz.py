@@ -1,0 +1,143 @@
+"""numpy's archives: a zip file whose members are the samples `x` and their labels `y`, stored.
+
+Every byte but the samples is what numpy.savez writes. Its headers hold the CRC-32 of what comes
+after them, so that of a large member is decided before: four bytes at its end make it come true.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import storage_error
+from ..content import PIECE_BYTES, Content
+from ..dataset import Dataset
+from ..files import PlannedFile, Sides, Sizes
+from . import npy
+from .checksum import Tally, closing_bytes, crc32_of_rest
+from .extents import Extents, Selection, no_such_file, require_samples, size_of, whole_file
+from .numpy_header import HEADER_BYTES, header, read_header, samples_of
+
+_LABEL_BYTES = 8
+_CLOSING_BYTES = 4
+# From the ZIP specification; the date is its first one, as numpy writes it.
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s2B5H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+_SIZES_64 = struct.Struct("<2H2Q")
+_UNIX = 3
+_VERSION = 45
+_DATE = 1 << 5 | 1
+_MODE = 0o600 << 16
+_IN_EXTRA = 0xFFFFFFFF
+# zipfile's limit: sizes above it stand in the extra field.
+_LIMIT = 2**31 - 1
+_NAME_BYTES = len("x.npy")
+_MEMBER_BYTES = _LOCAL.size + _NAME_BYTES + _SIZES_64.size + HEADER_BYTES
+_OVERHEAD_BYTES = 2 * (_MEMBER_BYTES + _CENTRAL.size + _NAME_BYTES) + _END.size
+
+
+class _Member(NamedTuple):
+    name: bytes
+    offset: int
+    size: int
+    crc32: int
+
+    def local(self) -> bytes:
+        """What stands before the member."""
+        extra = _SIZES_64.pack(1, 16, self.size, self.size)
+        head = _LOCAL.pack(
+            b"PK\3\4", _VERSION, 0, 0, 0, _DATE,
+            self.crc32, _IN_EXTRA, _IN_EXTRA, len(self.name), len(extra),
+        )  # fmt: skip
+        return head + self.name + extra
+
+    def central(self) -> bytes:
+        """Its entry in the directory at the end."""
+        large = self.size > _LIMIT
+        extra = _SIZES_64.pack(1, 16, self.size, self.size) if large else b""
+        size = _IN_EXTRA if large else self.size
+        return (
+            _CENTRAL.pack(
+                b"PK\1\2", _VERSION, _UNIX, _VERSION, 0, 0, 0, _DATE,
+                self.crc32, size, size, len(self.name), len(extra), 0, 0, 0, _MODE, self.offset,
+            )
+            + self.name
+            + extra
+        )  # fmt: skip
+
+
+def planned_bytes(dataset: Dataset, heights: Sides, widths: Sides) -> Sizes:
+    """Sizes of files, shape (files,)."""
+    samples = dataset.samples_per_file
+    data = heights.astype(np.int64) * widths * samples
+    large = data + HEADER_BYTES > _LIMIT
+    return data + _OVERHEAD_BYTES + _LABEL_BYTES * samples + large * _SIZES_64.size
+
+
+def pieces(
+    dataset: Dataset, file: PlannedFile, content: Content, tally: Tally
+) -> Iterator[memoryview]:
+    """The bytes of a file; `tally` has counted each when the next is asked for."""
+    samples = dataset.samples_per_file
+    array = npy.array_parts(dataset, file, content)
+    size = HEADER_BYTES + file.sample_bytes * samples
+    if size <= PIECE_BYTES:
+        data = b"".join(array)
+        x = _Member(b"x.npy", 0, size, zlib.crc32(data))
+        yield memoryview(x.local() + data + _rest(x, samples))
+    else:
+        x = _Member(b"x.npy", 0, size, content.word(file.number))
+        closing = yield from _all_but_closing(x, array, tally)
+        yield memoryview(closing + _rest(x, samples))
+
+
+def _all_but_closing(
+    member: _Member, array: Iterator[bytes | memoryview], tally: Tally
+) -> Generator[memoryview, None, bytes]:
+    """A member but for its last four bytes, which come back."""
+    local = member.local()
+    crc32 = zlib.crc32(local)
+    left = member.size - _CLOSING_BYTES
+    yield memoryview(local)
+    for part in array:
+        some = memoryview(part)[:left]
+        yield some
+        left -= len(some)
+    so_far = crc32_of_rest(tally.crc32, crc32, member.size - _CLOSING_BYTES)
+    return closing_bytes(so_far, member.crc32)
+
+
+def _rest(x: _Member, samples: int) -> bytes:
+    """What comes after the samples."""
+    labels = header((samples,), "<i8") + bytes(_LABEL_BYTES * samples)
+    y = _Member(b"y.npy", len(x.local()) + x.size, len(labels), zlib.crc32(labels))
+    member = y.local() + labels
+    directory = x.central() + y.central()
+    end = _END.pack(b"PK\5\6", 0, 0, 2, 2, len(directory), y.offset + len(member), 0)
+    return member + directory + end
+
+
+def check_file(dataset: Dataset, path: Path) -> None:
+    """Raises EngineError for a file that is no such archive, or not all of it."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("x.npy") as member:
+            shape, _ = read_header(member)
+    except OSError as error:
+        raise storage_error(error, "read", path) from error
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise no_such_file(path, "npz", error) from error
+    require_samples(path, samples_of(shape), dataset.samples_per_file)
+
+
+def extents(dataset: Dataset, path: Path, selection: Selection) -> Extents:
+    """One read of all: a sample's bytes are spread over the whole file."""
+    del selection
+    check_file(dataset, path)
+    return whole_file(size_of(path), dataset.samples_per_file)

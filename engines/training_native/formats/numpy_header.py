@@ -1,0 +1,40 @@
+"""The header of numpy's files, as numpy writes and reads it."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import IO
+
+import numpy as np
+
+# Of any array with up to three dimensions that fits into a file.
+HEADER_BYTES = 128
+
+
+def header(shape: tuple[int, ...], dtype: str) -> bytes:
+    """What stands before the bytes of an array."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
+    return file.getvalue()
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], int]:
+    """The shape of an array and the bytes that follow its header; raises ValueError."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"version {version} of numpy's header")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    return tuple(shape), math.prod(shape) * dtype.itemsize
+
+
+def samples_of(shape: tuple[int, ...]) -> int:
+    """The samples in an array: its last dimension, unless it is a single picture."""
+    return shape[-1] if len(shape) > 2 else 1
