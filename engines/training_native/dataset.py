@@ -6,7 +6,7 @@ Names, folders and records are those of DLIO, so that either engine reads what t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
@@ -87,7 +87,7 @@ class Dataset:
 
     `record_bytes` is a sample's nominal size, and `record_bytes_stdev` how much it differs between
     files. `record_bytes_resize` is what DLIO makes of a sample once it is read. With `columns` a
-    sample is a row of a Parquet file.
+    sample is a row of a Parquet file, and `compression` is that of its pages.
     """
 
     format: FormatName
@@ -160,39 +160,48 @@ class Dataset:
 
 
 def dataset_of(section: Section) -> Dataset:
-    """Reads the section of a dataset; raises JobError naming what is wrong."""
+    """Reads the benchmark's section `dataset`; raises JobError naming what is wrong."""
     format_name = section.choice("format", get_args(FormatName))
-    samples_per_file = section.count("samples_per_file")
-    if format_name == "jpeg" and samples_per_file > 1:
-        raise JobError(
-            f"a jpeg file holds one sample: dataset.samples_per_file is {samples_per_file}"
-        )
-    compression = section.choice("compression", get_args(Compression))
-    if compression != "none" and format_name != "parquet":
-        raise JobError(
-            f"files of format {format_name} are not compressed: set dataset.compression none"
-        )
-    parquet = section.section("parquet")
-    columns = _columns(parquet) if format_name == "parquet" else ()
-    stdev = section.number("record_bytes_stdev")
-    if columns and stdev:
-        raise JobError("rows of columns have one size: dataset.record_bytes_stdev must be 0")
-    return Dataset(
+    parquet = section.section("parquet") if format_name == "parquet" else None
+    columns = _columns(parquet) if parquet else ()
+    dataset = Dataset(
         format=format_name,
         train=_split(section.section("train"), "train", least=1),
         eval=_split(section.section("eval"), "eval", least=0),
-        samples_per_file=samples_per_file,
+        samples_per_file=section.count("samples_per_file"),
         record_bytes=_record_bytes(section, columns),
-        record_bytes_stdev=stdev,
+        record_bytes_stdev=section.number("record_bytes_stdev"),
         record_bytes_resize=section.count_or_none("record_bytes_resize"),
         prefix=_prefix(section),
         seed=section.count("seed", least=0),
-        jpeg_encoding=section.choice("jpeg_encoding", get_args(JpegEncoding)),
-        compression=compression,
         columns=columns,
-        row_group_rows=parquet.count("row_group_rows"),
-        compat_dictionary=parquet.flag("compat_dictionary"),
     )
+    if parquet:
+        dataset = replace(
+            dataset,
+            compression=parquet.choice("compression", get_args(Compression)),
+            row_group_rows=parquet.count("row_group_rows"),
+            compat_dictionary=parquet.flag("compat_dictionary"),
+        )
+    if format_name == "jpeg":
+        encoding = section.choice("jpeg_encoding", get_args(JpegEncoding))
+        dataset = replace(dataset, jpeg_encoding=encoding)
+    return _checked(dataset)
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    """The same; raises JobError for what no file can be."""
+    if dataset.format == "jpeg" and dataset.samples_per_file > 1:
+        raise JobError(
+            "a jpeg file holds one sample:"
+            f" dataset.samples_per_file must be 1, got {dataset.samples_per_file}"
+        )
+    if dataset.columns and dataset.record_bytes_stdev:
+        raise JobError(
+            "all rows of columns have one size:"
+            f" dataset.record_bytes_stdev must be 0, got {dataset.record_bytes_stdev:g}"
+        )
+    return dataset
 
 
 def _record_bytes(section: Section, columns: tuple[Column, ...]) -> float:

@@ -39,14 +39,31 @@ FRAME_BYTES = _HEAD_BYTES + _CRC.size
 _MASK_DELTA = 0xA282EAD8
 # Tags of the messages' fields: number << 3, and 2 for what has a length.
 _FIELD_1, _FIELD_2, _FIELD_3 = b"\x0a", b"\x12", b"\x1a"
+# Of `image` with its head, and of all that stands around the number in the entry `size`.
+_KEY_BYTES = 7
+_SIZE_ENTRY_BYTES = 14
 
 
 def planned_bytes(dataset: Dataset, heights: Sides, widths: Sides) -> Sizes:
     """Sizes of files, shape (files,)."""
     data = heights.astype(np.int64) * widths
-    shapes, places = np.unique(data, return_inverse=True)
-    records = np.array([record_bytes(int(size)) for size in shapes], dtype=np.int64)
-    sizes: Sizes = records[places] * dataset.samples_per_file
+    bytes_list = _with_head(data)
+    feature = _with_head(bytes_list)
+    entry = _KEY_BYTES + _with_head(feature)
+    features = _with_head(entry) + _SIZE_ENTRY_BYTES + _varint_bytes(data)
+    example = _with_head(features)
+    return (example + FRAME_BYTES) * dataset.samples_per_file
+
+
+def _with_head(lengths: Sizes) -> Sizes:
+    """Lengths with a tag and themselves before."""
+    return lengths + 1 + _varint_bytes(lengths)
+
+
+def _varint_bytes(numbers: Sizes) -> Sizes:
+    sizes = np.ones_like(numbers)
+    for bits in range(7, 63, 7):
+        sizes += numbers >= 1 << bits
     return sizes
 
 
