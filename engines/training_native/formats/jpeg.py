@@ -43,7 +43,7 @@ def pieces(
     noise = content.pieces(file.number, file.sample_bytes)
     if dataset.jpeg_encoding == "raw":
         return noise
-    return cut(_encoded(b"".join(noise), file))
+    return cut(_encoded(b"".join(map(bytes, noise)), file))
 
 
 def _encoded(noise: bytes, file: PlannedFile) -> memoryview:
