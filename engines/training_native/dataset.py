@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Literal, get_args
 
 from ..errors import JobError
@@ -69,13 +68,12 @@ class Split:
             f"{self.folder}/{self._subfolder(number)}" for number in range(self.subfolders)
         )
 
-    def path(self, index: int, prefix: str, suffix: str) -> PurePosixPath:
+    def path(self, index: int, prefix: str, suffix: str) -> str:
         """A file's path relative to the data directory."""
-        width = len(str(self.files))
-        name = f"{prefix}_{index:0{width}}_of_{self.files}.{suffix}"
-        if self.subfolders == 1:
-            return PurePosixPath(self.folder, name)
-        return PurePosixPath(self.folder, self._subfolder(index % self.subfolders), name)
+        folder = self.folder
+        if self.subfolders > 1:
+            folder = f"{folder}/{self._subfolder(index % self.subfolders)}"
+        return f"{folder}/{prefix}_{index:0{len(str(self.files))}}_of_{self.files}.{suffix}"
 
     def _subfolder(self, number: int) -> str:
         return f"{number:0{len(str(self.subfolders))}}"
@@ -149,7 +147,7 @@ class Dataset:
             return self.train, number
         return self.eval, number - self.train.files
 
-    def path(self, number: int) -> PurePosixPath:
+    def path(self, number: int) -> str:
         """A file's path relative to the data directory."""
         split, index = self.split_of(number)
         return split.path(index, self.prefix, self.format)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,13 @@ Sizes = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedFile:
-    """One file: its number among all of the dataset, and the shape of its samples in bytes."""
+    """One file: its number among all of the dataset, and the shape of its samples in bytes.
+
+    `path` is relative to the data directory.
+    """
 
     number: int
-    path: PurePosixPath
+    path: str
     height: int
     width: int
     size_bytes: int

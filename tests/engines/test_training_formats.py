@@ -97,6 +97,14 @@ def test_a_large_file_is_never_whole_in_memory(format):
     assert peak < 24 * 2**20 < peak_bytes(data)
 
 
+@pytest.mark.parametrize("format", [*EXACT, "parquet"])
+def test_a_file_may_be_given_up_in_the_middle(format):
+    data = dataset(format, record_bytes=2 * PIECE_BYTES)
+    begun = pieces(data, planned_files(data).file(0), Content(data.seed), Tally())
+    next(begun)
+    begun.close()
+
+
 # ---------------------------------------------------------------- npz and npy
 
 
@@ -257,7 +265,7 @@ def test_tfrecord_extents_are_the_lines_of_its_index(samples, tmp_path):
     data = dataset("tfrecord", samples_per_file=samples, eval_files=2)
     path, file, _ = written(data, tmp_path)
     name, text = index_file(data, file)
-    assert str(name) == "index/train/img_0_of_3.tfrecord.idx"
+    assert name == "index/train/img_0_of_3.tfrecord.idx"
     found = extents(data, path, ALL)
     lines = [tuple(map(int, line.split())) for line in text.decode().splitlines()]
     assert lines == list(zip(found.offsets.tolist(), found.lengths_bytes.tolist(), strict=True))
@@ -270,7 +278,7 @@ def test_tfrecord_extents_are_the_lines_of_its_index(samples, tmp_path):
 def test_indexes_are_where_dali_looks_and_only_of_tfrecord():
     data = dataset("tfrecord", eval_files=2)
     name, _ = index_file(data, planned_files(data).file(4))
-    assert str(name) == "index/valid/img_1_of_2.tfrecord.idx"
+    assert name == "index/valid/img_1_of_2.tfrecord.idx"
     assert index_file(dataset("npz"), planned_files(dataset("npz")).file(0)) is None
 
 
@@ -377,6 +385,22 @@ def test_missing_and_empty_files_are_refused_by_name(format, tmp_path):
     refused(dataset(format), path, "No such file or directory")
     path.touch()
     refused(dataset(format), path)
+
+
+@pytest.mark.parametrize("format", [*EXACT, "parquet"])
+def test_a_file_of_another_size_than_it_was_written_with_is_refused_by_name(format, tmp_path):
+    data = dataset(format)
+    path, _, tally = written(data, tmp_path)
+    size = tally.size_bytes
+    check_file(data, path, size)
+    extents(data, path, ALL, size)
+    text = f"{path} has {size} bytes, it was written with {size + 1}"
+    with pytest.raises(EngineError) as caught:
+        check_file(data, path, size + 1)
+    assert str(caught.value) == text
+    with pytest.raises(EngineError) as caught:
+        extents(data, path, ALL, size + 1)
+    assert str(caught.value) == text
 
 
 @pytest.mark.parametrize("format", ["npz", "npy", "hdf5", "parquet"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tracemalloc
 import zlib
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ from mlps.engines.training_native.formats import (
     planned_files,
 )
 from mlps.engines.training_native.formats.checksum import Tally
-from mlps.engines.training_native.formats.extents import Selection, coalesced
+from mlps.engines.training_native.formats.extents import Selection
 
 KINDS = {name: getattr(pa, "bool_" if name == "bool" else name)() for name in DTYPE_BYTES}
 
@@ -226,35 +225,6 @@ def test_samples_are_complete_with_the_last_read_of_their_row_group(tmp_path):
     reads = len(found) // 4
     assert found.samples.tolist() == ([0] * (reads - 1) + [6144]) * 4
     assert (np.diff(found.offsets) > 0).all()
-
-
-ranges = st.lists(
-    st.lists(st.tuples(st.integers(0, 500), st.integers(1, 60)), min_size=3, max_size=3),
-    min_size=1,
-    max_size=4,
-)
-
-
-@given(ranges, st.integers(0, 100))
-def test_joined_ranges_cover_what_was_asked_and_little_else(groups, gap):
-    starts = np.array([[start + 1000 * n for start, _ in group] for n, group in enumerate(groups)])
-    ends = starts + [[length for _, length in group] for group in groups]
-    found = coalesced(np.full(len(groups), 7, np.int32), starts, ends, gap)
-    reads = list(zip(found.offsets.tolist(), found.lengths_bytes.tolist(), strict=True))
-    covered = {byte for offset, length in reads for byte in range(offset, offset + length)}
-    asked = {
-        byte
-        for start, end in zip(starts.ravel(), ends.ravel(), strict=True)
-        for byte in range(start, end)
-    }
-    assert asked <= covered
-    # No read begins or ends with a byte that nobody wants, and none could be joined to the next.
-    assert all(offset in asked and offset + length - 1 in asked for offset, length in reads)
-    for (offset, length), (following, _) in pairwise(reads):
-        assert following - offset - length > gap or following // 1000 > offset // 1000
-    assert found.samples.sum() == 7 * len(groups)
-    if gap == 0:
-        assert covered == asked
 
 
 # ---------------------------------------------------------------- files of others

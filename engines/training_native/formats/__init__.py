@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from ..content import Content
@@ -11,7 +11,7 @@ from ..dataset import Dataset, FormatName
 from ..files import PlannedFile, PlannedFiles, Sides, Sizes, drawn_sides
 from . import hdf5, jpeg, npy, npz, parquet, raw, tfrecord
 from .checksum import Tally
-from .extents import Extents, Selection
+from .extents import Extents, Selection, require_size
 
 # The pool, a piece and what pieces are gathered in, with some room.
 _BASE_BYTES = 48 * 2**20
@@ -56,23 +56,29 @@ def pieces(
     return tally.counted(_FORMATS[dataset.format].pieces(dataset, file, content, tally))
 
 
-def index_file(dataset: Dataset, file: PlannedFile) -> tuple[PurePosixPath, bytes] | None:
-    """Path and content of the index that goes with a file, None for formats without one."""
+def index_file(dataset: Dataset, file: PlannedFile) -> tuple[str, bytes] | None:
+    """Relative path and content of a file's index, None for formats without one."""
     if dataset.format != "tfrecord":
         return None
     return tfrecord.index_path(dataset, file), tfrecord.index_text(dataset, file)
 
 
-def check_file(dataset: Dataset, path: Path) -> None:
-    """Raises EngineError for a file that is not of the dataset's format, or not whole.
+def check_file(dataset: Dataset, path: Path, size_bytes: int | None = None) -> None:
+    """Raises EngineError for a file that is not of the format, not whole, or of another size.
 
     Only what a header, a footer and the size tell is looked at, so any program's files will do.
     """
+    if size_bytes is not None:
+        require_size(path, size_bytes)
     _FORMATS[dataset.format].check_file(dataset, path)
 
 
-def extents(dataset: Dataset, path: Path, selection: Selection) -> Extents:
-    """The reads that bring the samples of a file, in their order; raises EngineError."""
+def extents(
+    dataset: Dataset, path: Path, selection: Selection, size_bytes: int | None = None
+) -> Extents:
+    """The reads that bring the samples of a file, in their order; raises as `check_file` does."""
+    if size_bytes is not None:
+        require_size(path, size_bytes)
     return _FORMATS[dataset.format].extents(dataset, path, selection)
 
 

@@ -45,6 +45,23 @@ class Extents:
         """Bytes of all reads."""
         return int(self.lengths_bytes.sum())
 
+    def part(self, first_sample: int, count: int) -> Extents:
+        """The reads that bring some of the samples; they count those alone, not all they bring."""
+        complete = np.flatnonzero(self.samples)
+        ends = np.cumsum(self.samples[complete], dtype=np.int64)
+        end_sample = first_sample + count
+        if count < 1 or first_sample < 0 or not len(ends) or end_sample > ends[-1]:
+            raise ValueError(f"there are no samples {first_sample} to {end_sample}")
+        first, last = np.searchsorted(ends, (first_sample + 1, end_sample))
+        reads = slice(int(complete[first - 1]) + 1 if first else 0, int(complete[last]) + 1)
+        samples = self.samples[reads].copy()
+        before = first_sample - (ends[first] - self.samples[complete[first]])
+        samples[complete[first] - reads.start] -= before
+        samples[-1] -= ends[last] - end_sample
+        return Extents(
+            samples=samples, offsets=self.offsets[reads], lengths_bytes=self.lengths_bytes[reads]
+        )
+
 
 def extents_of(samples: object, offsets: object, lengths_bytes: object) -> Extents:
     """Extents of anything that numpy makes arrays of."""
@@ -90,6 +107,13 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise storage_error(error, "find", path) from error
+
+
+def require_size(path: Path, size_bytes: int) -> None:
+    """Raises EngineError if a file has another size."""
+    found = size_of(path)
+    if found != size_bytes:
+        raise EngineError(f"{path} has {found} bytes, it was written with {size_bytes}")
 
 
 def read_at(path: Path, descriptor: int, offset: int, length: int) -> bytes:

@@ -44,6 +44,8 @@ _DICTIONARY_VALUE_BYTES = 4
 # Measured: what a column chunk and a row take besides the values, in pages and in the footer.
 _CHUNK_BYTES = 115
 _LIST_ROW_BYTES = 6
+# Measured: what pyarrow keeps of each column chunk until the footer is written.
+_CHUNK_MEMORY_BYTES = 1700
 
 
 def planned_bytes(dataset: Dataset, heights: Sides, widths: Sides) -> Sizes:
@@ -79,9 +81,10 @@ def _chunk_bytes(column: Column, rows: int) -> int:
 
 
 def peak_bytes(dataset: Dataset) -> int:
-    """Memory that writing a file takes: a row group, and its pages until they are written."""
+    """Memory that writing a file takes: a row group, its pages, and what the footer will hold."""
     rows = min(dataset.row_group_rows, dataset.samples_per_file)
-    return 2 * rows * int(dataset.record_bytes)
+    chunks = -(-dataset.samples_per_file // rows) * max(1, len(dataset.columns))
+    return 2 * rows * int(dataset.record_bytes) + chunks * _CHUNK_MEMORY_BYTES
 
 
 # ---------------------------------------------------------------- writing

@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -99,10 +99,11 @@ def _parts(dataset: Dataset, file: PlannedFile, content: Content) -> Iterator[by
         yield after + _masked(crc32c.extend(crc, after))
 
 
-def index_path(dataset: Dataset, file: PlannedFile) -> PurePosixPath:
+def index_path(dataset: Dataset, file: PlannedFile) -> str:
     """Where the index of a file is, relative to the data directory."""
     split, _ = dataset.split_of(file.number)
-    return PurePosixPath("index", split.folder, f"{file.path.name}.idx")
+    name = file.path.rpartition("/")[2]
+    return f"index/{split.folder}/{name}.idx"
 
 
 def index_text(dataset: Dataset, file: PlannedFile) -> bytes:
