@@ -29,7 +29,7 @@ from mlps.engines.training_native.formats import (
 )
 from mlps.engines.training_native.formats.checksum import Tally
 from mlps.engines.training_native.formats.extents import Selection
-from mlps.engines.training_native.formats.npz import _Member
+from mlps.engines.training_native.formats.npz import _Member, _rest, planned_bytes
 from mlps.engines.training_native.formats.tfrecord import planned_extents
 
 ALL = Selection()
@@ -126,22 +126,68 @@ def test_npz_is_what_numpy_would_have_saved(record_bytes, samples, tmp_path):
     assert path.read_bytes() == saved.getvalue()
 
 
-def test_a_member_above_2_gib_is_found(tmp_path):
+class Headers(io.RawIOBase):
+    """A file of which only small writes are kept."""
+
+    def __init__(self):
+        self.at, self.kept = 0, b""
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self.at
+
+    def seek(self, offset, whence=0):
+        self.at = offset
+        return offset
+
+    def write(self, data):
+        self.kept += bytes(data) if len(data) < 1000 else b""
+        self.at += len(data)
+        return len(data)
+
+
+def test_beyond_2_gib_the_directory_is_what_zipfile_would_have_written():
+    size, zeros, crc32 = 2**31, bytes(2**24), 0
+    labels = io.BytesIO()
+    np.save(labels, [0] * 3)
+    file = Headers()
+    with zipfile.ZipFile(file, "w") as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as member:
+            for _ in range(size // len(zeros)):
+                member.write(zeros)
+                crc32 = zlib.crc32(zeros, crc32)
+        with archive.open("y.npy", "w", force_zip64=True) as member:
+            member.write(labels.getvalue())
+    directory = file.kept[file.kept.index(b"PK\1\2") :]
+    assert _rest(_Member(b"x.npy", 0, size, crc32), 3).endswith(directory)
+
+
+@pytest.mark.parametrize("gib", [1, 3, 5])
+def test_members_of_any_size_are_found(gib, tmp_path):
     path = tmp_path / "large.npz"
-    member = _Member(b"x.npy", 0, 3 * 2**30, 0x12345678)
-    info = zipfile.ZipInfo("x.npy")
-    info.file_size = info.compress_size = member.size
-    info.CRC = member.crc32
-    assert member.local() == info.FileHeader(zip64=True)
-    central = member.central()
+    x = _Member(b"x.npy", 0, gib * 2**30 - 300, 0x12345678)
     with path.open("wb") as file:
-        file.truncate(len(member.local()) + member.size)
+        file.write(x.local())
+        file.truncate(len(x.local()) + x.size)
         file.seek(0, 2)
-        begin = file.tell()
-        file.write(central + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(central), begin, 0))
+        file.write(_rest(x, 3))
     with zipfile.ZipFile(path) as archive:
-        (found,) = archive.infolist()
-    assert (found.filename, found.file_size, found.CRC) == ("x.npy", member.size, member.crc32)
+        found, labels = archive.infolist()
+    assert (found.filename, found.file_size, found.CRC) == ("x.npy", x.size, x.crc32)
+    assert labels.header_offset == len(x.local()) + x.size
+    with np.load(path) as archive:
+        assert archive["y"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("beyond", range(-400, 401, 50))
+def test_sizes_around_the_limit_of_zip_are_planned(beyond):
+    data = dataset("npz", files=1)
+    size = 2**31 + beyond
+    (planned,) = planned_bytes(data, np.array([1], np.int32), np.array([size - 128], np.int64))
+    x = _Member(b"x.npy", 0, size, 0)
+    assert planned == len(x.local()) + size + len(_rest(x, 1))
 
 
 @pytest.mark.parametrize("samples", [1, 4])

@@ -30,17 +30,21 @@ _CLOSING_BYTES = 4
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s2B5H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR_64 = struct.Struct("<4sLQL")
 _SIZES_64 = struct.Struct("<2H2Q")
+_OFFSET_64_BYTES = 8
 _UNIX = 3
 _VERSION = 45
 _DATE = 1 << 5 | 1
 _MODE = 0o600 << 16
 _IN_EXTRA = 0xFFFFFFFF
-# zipfile's limit: sizes above it stand in the extra field.
+_EXTRA_64 = 1
+# zipfile's limit: numbers above it stand in extra fields.
 _LIMIT = 2**31 - 1
 _NAME_BYTES = len("x.npy")
-_MEMBER_BYTES = _LOCAL.size + _NAME_BYTES + _SIZES_64.size + HEADER_BYTES
-_OVERHEAD_BYTES = 2 * (_MEMBER_BYTES + _CENTRAL.size + _NAME_BYTES) + _END.size
+_LOCAL_BYTES = _LOCAL.size + _NAME_BYTES + _SIZES_64.size
+_CENTRAL_BYTES = _CENTRAL.size + _NAME_BYTES
 
 
 class _Member(NamedTuple):
@@ -51,7 +55,7 @@ class _Member(NamedTuple):
 
     def local(self) -> bytes:
         """What stands before the member."""
-        extra = _SIZES_64.pack(1, 16, self.size, self.size)
+        extra = _SIZES_64.pack(_EXTRA_64, 16, self.size, self.size)
         head = _LOCAL.pack(
             b"PK\3\4", _VERSION, 0, 0, 0, _DATE,
             self.crc32, _IN_EXTRA, _IN_EXTRA, len(self.name), len(extra),
@@ -60,25 +64,31 @@ class _Member(NamedTuple):
 
     def central(self) -> bytes:
         """Its entry in the directory at the end."""
-        large = self.size > _LIMIT
-        extra = _SIZES_64.pack(1, 16, self.size, self.size) if large else b""
+        large = [self.size, self.size] if self.size > _LIMIT else []
+        far = [self.offset] if self.offset > _LIMIT else []
+        beyond = large + far
+        extra = struct.pack(f"<2H{len(beyond)}Q", _EXTRA_64, 8 * len(beyond), *beyond)
+        extra = extra if beyond else b""
         size = _IN_EXTRA if large else self.size
-        return (
-            _CENTRAL.pack(
-                b"PK\1\2", _VERSION, _UNIX, _VERSION, 0, 0, 0, _DATE,
-                self.crc32, size, size, len(self.name), len(extra), 0, 0, 0, _MODE, self.offset,
-            )
-            + self.name
-            + extra
+        head = _CENTRAL.pack(
+            b"PK\1\2", _VERSION, _UNIX, _VERSION, 0, 0, 0, _DATE,
+            self.crc32, size, size, len(self.name), len(extra), 0, 0, 0, _MODE,
+            _IN_EXTRA if far else self.offset,
         )  # fmt: skip
+        return head + self.name + extra
 
 
 def planned_bytes(dataset: Dataset, heights: Sides, widths: Sides) -> Sizes:
     """Sizes of files, shape (files,)."""
     samples = dataset.samples_per_file
-    data = heights.astype(np.int64) * widths * samples
-    large = data + HEADER_BYTES > _LIMIT
-    return data + _OVERHEAD_BYTES + _LABEL_BYTES * samples + large * _SIZES_64.size
+    size = heights.astype(np.int64) * widths * samples + HEADER_BYTES
+    second = _LOCAL_BYTES + size
+    directory = second + _LOCAL_BYTES + HEADER_BYTES + _LABEL_BYTES * samples
+    beyond = (size > _LIMIT) * _SIZES_64.size
+    # Its extra field is that of two sizes, with one number.
+    beyond += (second > _LIMIT) * (_SIZES_64.size - _OFFSET_64_BYTES)
+    beyond += (directory > _LIMIT) * (_END_64.size + _LOCATOR_64.size)
+    return directory + 2 * _CENTRAL_BYTES + beyond + _END.size
 
 
 def pieces(
@@ -120,8 +130,17 @@ def _rest(x: _Member, samples: int) -> bytes:
     y = _Member(b"y.npy", len(x.local()) + x.size, len(labels), zlib.crc32(labels))
     member = y.local() + labels
     directory = x.central() + y.central()
-    end = _END.pack(b"PK\5\6", 0, 0, 2, 2, len(directory), y.offset + len(member), 0)
-    return member + directory + end
+    return member + directory + _end(y.offset + len(member), len(directory))
+
+
+def _end(offset: int, size: int) -> bytes:
+    """What comes after the directory of the two members, which is at an offset."""
+    end_64 = b""
+    if offset > _LIMIT:
+        end_64 = _END_64.pack(
+            b"PK\6\6", _END_64.size - 12, _VERSION, _VERSION, 0, 0, 2, 2, size, offset
+        ) + _LOCATOR_64.pack(b"PK\6\7", 0, offset + size, 1)
+    return end_64 + _END.pack(b"PK\5\6", 0, 0, 2, 2, size, min(offset, _IN_EXTRA), 0)
 
 
 def check_file(dataset: Dataset, path: Path) -> None:
