@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlps.engines.errors import EngineError
 from mlps.engines.training_native.content import BLOCK_BYTES, PIECE_BYTES, Content
 from mlps.engines.training_native.formats.checksum import Tally, closing_bytes, crc32_of_rest
 from mlps.engines.training_native.formats.gather import gathered
+from mlps.engines.training_native.optional import library
 
 CONTENT = Content(1)
 
@@ -105,13 +111,30 @@ def test_a_file_has_a_word_of_its_own():
 
 
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
-    from mlps.engines.errors import EngineError
-    from mlps.engines.training_native.optional import library
-
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(EngineError) as caught:
         library("pyarrow", "the format parquet")
     assert str(caught.value).startswith(
         "the format parquet needs pyarrow, which cannot be imported"
     )
     assert str(caught.value).endswith("pip install 'mlps[training]'")
+
+
+WITHOUT_LIBRARIES = """
+import sys
+for name in ("pyarrow", "h5py", "PIL", "google_crc32c"):
+    sys.modules[name] = None
+from training_models import dataset, written
+from pathlib import Path
+from mlps.engines.training_native.formats import check_file
+for name in ("npz", "npy", "jpeg", "raw"):
+    path, _, _ = written(dataset(name), Path(sys.argv[1]))
+    check_file(dataset(name), path)
+"""
+
+
+def test_most_formats_need_no_library(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", WITHOUT_LIBRARIES, tmp_path]
+    subprocess.run(command, check=True, env=environment)
+    assert len(list((tmp_path / "train").iterdir())) == 4
