@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 import zlib
 from dataclasses import replace
@@ -225,6 +226,18 @@ def test_samples_are_complete_with_the_last_read_of_their_row_group(tmp_path):
     reads = len(found) // 4
     assert found.samples.tolist() == ([0] * (reads - 1) + [6144]) * 4
     assert (np.diff(found.offsets) > 0).all()
+
+
+def test_a_footer_is_not_kept(tmp_path):
+    path, _, _ = written(DLRM, tmp_path)
+    gc.collect()
+    gc.disable()
+    try:
+        extents(DLRM, path, Selection())
+        kept = [thing for thing in gc.get_objects() if type(thing).__name__ == "FileMetaData"]
+    finally:
+        gc.enable()
+    assert not kept
 
 
 # ---------------------------------------------------------------- files of others

@@ -265,7 +265,9 @@ def _checked_footer(dataset: Dataset, path: Path) -> tuple[Foreign, list[int]]:
     arrow = library("pyarrow", _PURPOSE)
     parquet = library("pyarrow.parquet", _PURPOSE)
     try:
-        footer = parquet.read_metadata(path)
+        # Not footer.schema: it and the footer hold each other, a hundred MiB for dlrm.
+        with parquet.ParquetFile(path) as file:
+            footer, schema = file.metadata, file.schema_arrow
     except OSError as error:
         # pyarrow raises it for what it cannot read too, then without a number.
         if error.errno is not None:
@@ -274,9 +276,10 @@ def _checked_footer(dataset: Dataset, path: Path) -> tuple[Foreign, list[int]]:
     except arrow.ArrowInvalid as error:
         raise no_such_file(path, "parquet", error) from error
     require_samples(path, footer.num_rows, dataset.samples_per_file)
-    _check_types(arrow, dataset, path, footer)
+    _check_types(path, schema, _schema(arrow, dataset.columns))
     selected = {column.name for column in dataset.columns if column.read}
-    leaves = [footer.schema.column(number).path for number in range(footer.num_columns)]
+    group = footer.row_group(0)
+    leaves = [group.column(number).path_in_schema for number in range(footer.num_columns)]
     return footer, [
         number
         for number, leaf in enumerate(leaves)
@@ -284,10 +287,9 @@ def _checked_footer(dataset: Dataset, path: Path) -> tuple[Foreign, list[int]]:
     ]
 
 
-def _check_types(arrow: ModuleType, dataset: Dataset, path: Path, footer: Foreign) -> None:
+def _check_types(path: Path, schema: Foreign, declared: Foreign) -> None:
     """Raises EngineError for a column that is missing or of another type."""
-    schema = footer.schema.to_arrow_schema()
-    for field in _schema(arrow, dataset.columns):
+    for field in declared:
         number = schema.get_field_index(field.name)
         if number < 0:
             raise EngineError(f"{path} has no column {field.name}")
