@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -357,6 +358,32 @@ def test_chunks_of_hdf5_are_read_for_their_samples(tmp_path):
     assert found.lengths_bytes.tolist() == [400] * 6
 
 
+def test_hdf5_without_a_place_for_samples_is_refused_by_name(tmp_path):
+    path = tmp_path / "late.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("records_0", (3, 20, 20), np.uint8)
+    refused(dataset("hdf5", samples_per_file=3), path, "its samples have no place in it")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("records_0", (3, 20, 20), np.uint8, chunks=(1, 20, 20))
+    refused(dataset("hdf5", samples_per_file=3), path, "its samples have no place in it")
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["records_0", "records_1"], "has the datasets records_0 and records_1: only one can be"),
+        (["other"], "is no whole hdf5 file: it has no dataset records_0 or records"),
+        (["records_0/below"], "is no whole hdf5 file: records_0 is no dataset of samples"),
+    ],
+)
+def test_other_hdf5_is_refused_by_name(names, text, tmp_path):
+    path = tmp_path / "other.hdf5"
+    with h5py.File(path, "w") as file:
+        for name in names:
+            file[name] = np.ones((1, 20, 20), np.uint8)
+    refused(dataset("hdf5"), path, text)
+
+
 # ---------------------------------------------------------------- files that are none
 
 
@@ -414,6 +441,25 @@ def test_a_file_cut_short_is_refused_by_name(format, tmp_path_factory, data):
     whole = path.read_bytes()
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
     refused(cut, path)
+
+
+@pytest.mark.parametrize("format", CHECKED)
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused(format, tmp_path_factory, data):
+    directory = tmp_path_factory.mktemp(format)
+    good = dataset(format, record_bytes=500, **CHECKED[format])
+    path, _, _ = written(good, directory)
+    whole = bytearray(path.read_bytes())
+    places = st.integers(0, len(whole) - 1)
+    # Headers and footers are what is looked at.
+    ends = st.one_of(places, st.integers(0, 200), st.integers(1, 300).map(lambda n: -n))
+    for place in data.draw(st.lists(ends, min_size=1, max_size=4)):
+        whole[place % len(whole)] = data.draw(st.integers(0, 255))
+    path.write_bytes(whole)
+    for look in (check_file, lambda data, path: extents(data, path, ALL)):
+        with suppress(EngineError):
+            look(good, path)
 
 
 @pytest.mark.parametrize("format", CHECKED)

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ...errors import storage_error
+from ...errors import EngineError, storage_error
 from ..content import Content
 from ..dataset import Dataset
 from ..files import PlannedFile, Sides, Sizes
@@ -120,47 +120,65 @@ def _parts(dataset: Dataset, file: PlannedFile, content: Content) -> Iterator[by
 
 def check_file(dataset: Dataset, path: Path) -> None:
     """Raises EngineError for a file that holds no such dataset, or not all of it."""
-    with_records(dataset, path)
+    _samples(dataset, path)
 
 
 def extents(dataset: Dataset, path: Path, selection: Selection) -> Extents:
     """A read for each sample, or for each chunk of a dataset that is in chunks."""
     del selection
-    return with_records(dataset, path)
+    return _samples(dataset, path)
 
 
-def with_records(dataset: Dataset, path: Path) -> Extents:
+def _samples(dataset: Dataset, path: Path) -> Extents:
     """The extents of a file's samples; raises EngineError."""
     size = size_of(path)
     h5py = _h5py()
     try:
-        with h5py.File(path, "r") as file:
-            name = next((name for name in _NAMES if name in file), None)
-            if name is None:
-                raise no_such_file(path, "hdf5", f"it has no dataset {' or '.join(_NAMES)}")
-            records = file[name]
+        # Some file systems have no locks, and nobody writes.
+        with h5py.File(path, "r", locking=False) as file:
+            records = _records(h5py, path, file)
             require_samples(path, records.shape[0], dataset.samples_per_file)
             found = _of_chunks(records) if records.chunks else _contiguous(records)
     except OSError as error:
         if error.errno is not None:
             raise storage_error(error, "read", path) from error
         raise no_such_file(path, "hdf5", error) from error
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        # What h5py says of damage depends on what is damaged.
+        raise no_such_file(path, "hdf5", error) from error
+    if not len(found):
+        raise no_such_file(path, "hdf5", "its samples have no place in it")
     if int((found.offsets + found.lengths_bytes).max()) > size:
         raise no_such_file(path, "hdf5", f"its samples end after its {size} bytes")
     return found
 
 
+def _records(h5py: ModuleType, path: Path, file: Foreign) -> Foreign:
+    """The dataset of samples; raises EngineError."""
+    name = next((name for name in _NAMES if name in file), None)
+    if name is None:
+        raise no_such_file(path, "hdf5", f"it has no dataset {' or '.join(_NAMES)}")
+    records = file[name]
+    if "records_1" in file:
+        raise EngineError(f"{path} has the datasets {name} and records_1: only one can be read")
+    if not isinstance(records, h5py.Dataset) or not records.shape:
+        raise no_such_file(path, "hdf5", f"{name} is no dataset of samples")
+    return records
+
+
 def _contiguous(records: Foreign) -> Extents:
-    samples = records.shape[0]
-    return equal_parts(records.id.get_offset(), records.nbytes // samples, samples)
+    samples, begin = records.shape[0], records.id.get_offset()
+    if begin is None:
+        return extents_of([], [], [])
+    return equal_parts(begin, records.nbytes // samples, samples)
 
 
 def _of_chunks(records: Foreign) -> Extents:
     """The chunks in the order of their samples, which are complete with the last chunk of each."""
     found = [records.id.get_chunk_info(number) for number in range(records.id.get_num_chunks())]
     found.sort(key=lambda chunk: (chunk.chunk_offset[0], chunk.byte_offset))
-    first = np.array([chunk.chunk_offset[0] for chunk in found])
-    last = np.r_[first[1:] != first[:-1], True]
+    first = np.array([chunk.chunk_offset[0] for chunk in found], dtype=np.int64)
+    last = np.append(first[1:] != first[:-1], [True] * bool(found))
     samples = np.minimum(records.chunks[0], records.shape[0] - first) * last
     return extents_of(
         samples, [chunk.byte_offset for chunk in found], [chunk.size for chunk in found]

@@ -45,6 +45,8 @@ _LIMIT = 2**31 - 1
 _NAME_BYTES = len("x.npy")
 _LOCAL_BYTES = _LOCAL.size + _NAME_BYTES + _SIZES_64.size
 _CENTRAL_BYTES = _CENTRAL.size + _NAME_BYTES
+# What zipfile raises for damage besides its own error.
+_DAMAGED = (KeyError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
 
 
 class _Member(NamedTuple):
@@ -150,7 +152,7 @@ def check_file(dataset: Dataset, path: Path) -> None:
             shape, _ = read_header(member)
     except OSError as error:
         raise storage_error(error, "read", path) from error
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+    except (*_DAMAGED, zipfile.BadZipFile) as error:
         raise no_such_file(path, "npz", error) from error
     require_samples(path, samples_of(shape), dataset.samples_per_file)
 

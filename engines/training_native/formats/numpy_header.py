@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from typing import IO
 
 import numpy as np
@@ -25,11 +26,16 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], int]:
     """The shape of an array and the bytes that follow its header; raises ValueError."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        read = np.lib.format.read_array_header_1_0
     elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        read = np.lib.format.read_array_header_2_0
     else:
         raise ValueError(f"version {version} of numpy's header")
+    try:
+        shape, _, dtype = read(file)
+    except (SyntaxError, TypeError, tokenize.TokenError) as error:
+        # A header is a literal of Python, which numpy has Python read.
+        raise ValueError(f"its header is damaged: {error}") from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     return tuple(shape), math.prod(shape) * dtype.itemsize

@@ -268,18 +268,18 @@ def _checked_footer(dataset: Dataset, path: Path) -> tuple[Foreign, list[int]]:
         # Not footer.schema: it and the footer hold each other, a hundred MiB for dlrm.
         with parquet.ParquetFile(path) as file:
             footer, schema = file.metadata, file.schema_arrow
+        columns = range(footer.num_columns if footer.num_row_groups else 0)
+        leaves = [footer.row_group(0).column(number).path_in_schema for number in columns]
     except OSError as error:
         # pyarrow raises it for what it cannot read too, then without a number.
         if error.errno is not None:
             raise storage_error(error, "read", path) from error
         raise no_such_file(path, "parquet", error) from error
-    except arrow.ArrowInvalid as error:
+    except (arrow.ArrowException, ValueError) as error:
         raise no_such_file(path, "parquet", error) from error
     require_samples(path, footer.num_rows, dataset.samples_per_file)
     _check_types(path, schema, _schema(arrow, dataset.columns))
     selected = {column.name for column in dataset.columns if column.read}
-    group = footer.row_group(0)
-    leaves = [group.column(number).path_in_schema for number in range(footer.num_columns)]
     return footer, [
         number
         for number, leaf in enumerate(leaves)
