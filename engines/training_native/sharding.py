@@ -39,6 +39,8 @@ class Deal:
     """How the samples of a split are dealt to ranks.
 
     `batch` is that of one rank. Without `reseed` every epoch has the order of the first.
+    `unit_samples` are read together, as those of a row group: no two ranks share them. It divides
+    `samples_per_file`. With 1 there are as many steps as DLIO's formula says, else maybe fewer.
     """
 
     files: int
@@ -49,11 +51,13 @@ class Deal:
     shuffle_files: bool
     shuffle_samples: bool
     reseed: bool = True
+    unit_samples: int = 1
 
     @property
     def steps(self) -> int:
         """Steps of an epoch, the same for every rank."""
-        return self.files * self.samples_per_file // self.batch // self.ranks
+        units = self.files * self.samples_per_file // self.unit_samples
+        return units // self.ranks * self.unit_samples // self.batch
 
     @property
     def samples_per_rank(self) -> int:
@@ -73,7 +77,8 @@ class Deal:
 
     def shard(self, rank: int, order: Order) -> Shard:
         """What a rank reads of files in this order."""
-        begin = rank * self.samples_per_rank
+        units = -(-self.samples_per_rank // self.unit_samples)
+        begin = rank * units * self.unit_samples
         end = begin + self.samples_per_rank
         first_file = begin // self.samples_per_file
         end_file = -(-end // self.samples_per_file)
@@ -89,7 +94,7 @@ class Deal:
     def sample_order(self, rank: int, epoch: int) -> Order | None:
         """The order in which a rank takes the samples of its shard, None for as they come.
 
-        Shape (samples_per_rank,): numbers of samples, counted through the shard's files.
+        Shape (samples_per_rank,), below 2**31: samples are counted through the shard's files.
         """
         # With one sample a file the files are shuffled already.
         if not self.shuffle_samples or (self.samples_per_file == 1 and self.shuffle_files):
