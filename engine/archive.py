@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -119,6 +119,15 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def open_series(archive: Archive) -> IO[bytes]:
+    """The time series to append to; each write reaches the file at once. Raises ArchiveError."""
+    path = archive.path(SERIES)
+    try:
+        return path.open("xb", buffering=0)
+    except OSError as error:
         raise _unwritable(path, error) from error
 
 

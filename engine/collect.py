@@ -25,6 +25,13 @@ RESULT_SCHEMA = 1
 
 PERCENTILES = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
 
+# Who counts bytes beside the benchmark, and what they call its reading and its writing.
+COUNTED = {
+    "device": ("read", "write"),
+    "mount": ("read", "write"),
+    "network": ("receive", "send"),
+}
+
 Metrics = dict[str, float | int]
 
 
@@ -50,8 +57,8 @@ def collect(
     machines = totals(hosts)
     metrics = _metrics_by_launch(plan, outcomes, results)
     for name, own in metrics.items():
-        own |= _memory(results[name], machines.memory_bytes)
-        own |= _loads(plan, {} if series is None else series.loads.get(name, {}))
+        own |= memory_metrics(results[name], machines.memory_bytes)
+        own |= load_metrics(plan.hosts, {} if series is None else series.loads.get(name, {}))
     return {
         "schema": RESULT_SCHEMA,
         "mlps_version": version,
@@ -101,7 +108,7 @@ def stage_metrics(result: Document) -> Metrics:
     metrics |= capacity_metrics(result.get("search"))
     metrics |= _measures(result, length_s)
     metrics |= _costs(result)
-    metrics |= _device(result)
+    metrics |= _counted(result)
     metrics |= _steadiness(result)
     metrics["verified_bytes"] = result["verify"]["bytes"]
     metrics["verify_mismatches"] = result["verify"]["mismatches"]
@@ -168,15 +175,30 @@ def _measures(result: Document, length_s: float) -> Metrics:
     return metrics
 
 
-def _device(result: Document) -> Metrics:
-    """Bytes that the block devices moved, in percent of those that the benchmark moved."""
+def _counted(result: Document) -> Metrics:
+    """What devices, mounts and networks counted: of their own window, and beside the benchmark."""
     metrics: Metrics = {}
-    for direction in ("read", "write"):
-        moved = result["io"].get(direction, {}).get("total_bytes", 0)
-        on_device = [entry[f"{direction}_bytes"] for entry in result.get("device", [])]
-        if moved and on_device:
-            metrics[f"device_{direction}_pct"] = 100 * sum(on_device) / moved
+    for kind, names in COUNTED.items():
+        for direction, name in zip(("read", "write"), names, strict=True):
+            key = f"{name}_bytes"
+            windows = [entry.get("window") for entry in result.get(kind, [])]
+            if windows and all(windows):
+                rates = (window[key] / GIB / window["length_s"] for window in windows)
+                metrics[f"{kind}_{name}_gib_s"] = sum(rates)
+            counted = counted_bytes(result, kind, name)
+            moved = result["io"].get(direction, {}).get("total_bytes", 0)
+            if kind != "network" and moved and counted is not None:
+                metrics[f"{kind}_{name}_pct"] = 100 * counted / moved
     return metrics
+
+
+def counted_bytes(result: Document, kind: str, name: str) -> int | None:
+    """What all counters of a kind counted in a direction; None where there is none, or one is not.
+
+    `kind` and `name` are those of COUNTED.
+    """
+    counts = [entry.get(f"{name}_bytes") for entry in result.get(kind, [])]
+    return sum(counts) if counts and None not in counts else None
 
 
 def _costs(result: Document) -> Metrics:
@@ -193,7 +215,7 @@ def _costs(result: Document) -> Metrics:
     return metrics
 
 
-def _memory(result: Document, memory_bytes: int | None) -> Metrics:
+def memory_metrics(result: Document, memory_bytes: int | None) -> Metrics:
     """The working set against the memory that could hold it instead of the storage."""
     metrics: Metrics = {}
     working_set_bytes = result["details"].get("working_set_bytes")
@@ -206,9 +228,9 @@ def _memory(result: Document, memory_bytes: int | None) -> Metrics:
     return metrics
 
 
-def _loads(plan: Plan, loads: Mapping[str, Load]) -> Metrics:
+def load_metrics(hosts: Sequence[str], loads: Mapping[str, Load]) -> Metrics:
     """How busy the hosts were in a stage's window; nothing where one of them has no tick in it."""
-    if any(host not in loads for host in plan.hosts):
+    if any(host not in loads for host in hosts):
         return {}
     busy = [load.cpu_busy_pct for load in loads.values()]
     metrics: Metrics = {

@@ -14,6 +14,9 @@ from .archive import Archive
 from .canonical import Document, pretty_json
 from .checkup import checkup_document, write_checkup
 from .errors import ArchiveError, Interrupted
+from .facts_report import facts_document, write_facts
+from .host_documents import traits_of
+from .host_rules import judge_likeness
 from .hosts import HOSTFILE, host_ranges
 from .jobs import PreparedJob, prepare
 from .preflight import check_machine
@@ -21,7 +24,7 @@ from .progress import open_display
 from .replay import rerun_request, resume_request
 from .report import csv_report, headline, read_published, write_report
 from .rules import Finding, errors, judge_job
-from .run import Report, Request, fresh_request, run_job
+from .run import Report, Request, ask_hosts, fresh_request, run_job
 from .signals import catch_stop_requests
 from .sweep import refuse_single_job, run_sweep, write_sweep
 from .tables import write_table
@@ -81,13 +84,15 @@ def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bo
 
 def facts(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
     """`mlps facts`: the machines of a job's cluster. Nothing is run there but the probe."""
-    job = _job_of(arguments, config_dirs)
+    asked = any(word.lstrip("+").startswith("cluster.ranks") for word in arguments)
+    # No rank is started: a host with room for one is as good as any.
+    ranks = () if asked else ("cluster.ranks=null", "cluster.ranks_per_host=1")
+    job = _job_of([*ranks, *arguments], config_dirs)
     with catch_stop_requests() as stops:
-        found = ask_hosts(job.spec, job.plan, os.environ, stops)
+        hosts = ask_hosts(job.spec, job.plan, os.environ, lambda: stops.asked)
     if stops.asked:
         raise Interrupted(f"stopped by {stops.first}")
-    hosts = host_facts_of(found)
-    findings = [*judge_likeness(likenesses(hosts))]
+    findings = [*judge_likeness(traits_of(hosts))]
     if as_json:
         _print_json(facts_document(hosts, findings))
     else:

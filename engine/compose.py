@@ -84,11 +84,9 @@ def compose(overrides: Sequence[str], *, conf_dirs: Sequence[Path], cwd: Path) -
     parsed = parse_overrides(overrides, multirun=False)
     with _hydra(conf_dirs):
         cfg, files = _load([_hydra_form(item) for item in parsed])
-        groups = [_hydra_form(item) for item in parsed if _is_group(item)]
-        base, _ = _load(groups) if len(groups) < len(parsed) else (cfg, files)
     problems: list[Problem] = []
     values = _plain(cfg, "", problems)
-    defaults = flatten(_plain(base, "", []))
+    defaults = flatten(_plain(_merged(files), "", []))
     if values.get("benchmark") is None:
         raise _no_benchmark(conf_dirs)
     origins = _origins(values, files, parsed, defaults)
@@ -256,7 +254,7 @@ class _File:
     option: str
     path: Path
     packaged: bool
-    leaves: Document
+    content: Document
 
     def as_document(self) -> Document:
         digest = sha256_file(self.path)
@@ -281,7 +279,6 @@ def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
         source = next(item for item in sources if item.is_config(name))
         packaged = source.scheme() == "pkg"
         root = packaged_conf() if packaged else Path(source.path)
-        prefix = f"{default.package}." if default.package else ""
         raw = OmegaConf.to_container(source.load_config(name).config, resolve=False)
         assert isinstance(raw, dict)
         own = {str(key): value for key, value in raw.items() if key not in ("defaults", "hydra")}
@@ -292,10 +289,24 @@ def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
                 option=option or group,
                 path=root / f"{name}.yaml",
                 packaged=packaged,
-                leaves=flatten(own, prefix),
+                content=_below_package(default.package, own),
             )
         )
     return cfg, files
+
+
+def _below_package(package: str | None, content: Document) -> Document:
+    for name in reversed(package.split(".") if package else []):
+        content = {name: content}
+    return content
+
+
+def _merged(files: Sequence[_File]) -> DictConfig:
+    """The job as the files alone make it, without overrides of keys."""
+    job = OmegaConf.create()
+    for file in files:
+        job.merge_with(file.content)
+    return job
 
 
 def _choices(files: Sequence[_File]) -> list[tuple[str, _File]]:
@@ -331,7 +342,7 @@ def _origins(
     origins: dict[str, Origin] = {}
     for file in files:
         kind: Literal["packaged", "user"] = "packaged" if file.packaged else "user"
-        for key in file.leaves:
+        for key in flatten(file.content):
             for leaf in _below(key, leaves):
                 origins[leaf] = Origin(kind=kind, where=file.label)
     for item in parsed:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .canonical import Document
 from .environment import host_name
-from .host_probe import directory_facts, nearest, write_error
+from .host_probe import directory_facts, write_error
+from .probe.storage import nearest
 from .reach import Probed
 from .rules import Finding, Severity
 from .units import GIB

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .canonical import Document, canonical_json
+from .host_rules import Traits, network_of
 from .hosts import Slots, expand_hosts, host_patterns
 from .reach import Probed
 
@@ -186,6 +187,25 @@ def host_memory_bytes(facts: Document) -> int | None:
     if not isinstance(total, int):
         return None
     return min(total, limit) if isinstance(limit, int) else total
+
+
+def traits_of(hosts: HostFacts) -> list[Traits]:
+    """In what hosts should be alike, by their facts."""
+    return [
+        Traits(
+            name=name,
+            memory_bytes=host_memory_bytes(facts),
+            cores=_known(facts["cpu"]["threads"]),
+            kernel=_known(facts["system"]["kernel"]),
+            distribution=_known(f"{facts['system']['os']} {facts['system']['version']}"),
+            network=network_of(facts["nics"]),
+        )
+        for name, facts in hosts.facts.items()
+    ]
+
+
+def _known(value: object) -> str | None:
+    return None if UNKNOWN in str(value).split() else str(value)
 
 
 def _memory_bytes(group: Sequence[Document]) -> int | None:

@@ -27,6 +27,10 @@ import psutil
 from . import processes
 from .canonical import Document
 from .environment import content_sha256
+from .probe import network
+from .probe.procfs import mountinfo
+from .probe.storage import mount_of, nearest, without_login
+from .probe.tree import Tree
 
 # Mark of the line that is the answer: a shell may print others before it.
 MARK = "mlps_host"
@@ -92,6 +96,7 @@ def host_facts(
         "data_dir": None if request.data_dir is None else directory_facts(Path(request.data_dir)),
         "memory_bytes": memory.total,
         "memory_available_bytes": memory.available,
+        "nics": network.interfaces(Tree(Path("/"))),
         "open_files": {"soft": soft, "hard": hard},
         "cpus": os.cpu_count() or 1,
         "cpus_allowed": _cpus_allowed(),
@@ -166,11 +171,6 @@ def directory_facts(path: Path) -> Document:
     return facts
 
 
-def nearest(path: Path) -> Path:
-    """The path itself, or its nearest parent that exists. Raises OSError."""
-    return next(place for place in (path, *path.parents) if _exists(place))
-
-
 def write_error(path: Path) -> str | None:
     """Why nothing can be written below a directory, found by writing; nothing stays."""
     try:
@@ -183,14 +183,6 @@ def write_error(path: Path) -> str | None:
     return None
 
 
-def _exists(path: Path) -> bool:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
 def _free_bytes(path: Path) -> int:
     usage = os.statvfs(path)
     return usage.f_bavail * usage.f_frsize
@@ -199,17 +191,17 @@ def _free_bytes(path: Path) -> int:
 def _mount(path: Path) -> Document:
     """Device number, type and source of the file system at a path."""
     device = path.stat().st_dev
-    facts: Document = {"device": device, "type": None, "source": None}
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        mounts = mountinfo(Path("/proc/self/mountinfo").read_bytes().decode(errors="replace"))
     except OSError:
-        return facts
+        mounts = []
     number = f"{os.major(device)}:{os.minor(device)}"
-    for words in (line.split() for line in lines):
-        if number in words[2:3] and "-" in words:
-            kind, source = words[words.index("-") + 1 :][:2]
-            return facts | {"type": kind, "source": source}
-    return facts
+    mount = mount_of(mounts, str(path.resolve()), number)
+    return {
+        "device": device,
+        "type": mount.type if mount else None,
+        "source": without_login(mount.source) if mount else None,
+    }
 
 
 # ---------------------------------------------------------------- the rest

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -446,24 +447,61 @@ def _clocks(hosts: Sequence[Probed]) -> Iterator[Finding]:
             )
 
 
-def judge_likeness(hosts: Sequence[Probed]) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """In what hosts of one job should be alike; None where a host does not tell."""
+
+    name: str
+    memory_bytes: int | None
+    cores: str | None
+    kernel: str | None
+    distribution: str | None
+    network: str | None
+
+
+def traits_of(probed: Sequence[Probed]) -> list[Traits]:
+    """Those that preflight has found."""
+    return [
+        Traits(
+            name=host.name,
+            memory_bytes=facts["memory_bytes"],
+            cores=str(facts["cpus"]),
+            kernel=facts["kernel"],
+            distribution=facts["distribution"]["name"],
+            network=network_of(facts["nics"]),
+        )
+        for host, facts in with_facts(probed)
+    ]
+
+
+def network_of(nics: object) -> str | None:
+    """How many interfaces are up, of which speed; None where one does not tell."""
+    if not isinstance(nics, list):
+        return None
+    speeds = [nic["speed_mbit_s"] for nic in nics if nic["state"] == "up"]
+    if any(not isinstance(speed, int) for speed in speeds):
+        return None
+    counts = sorted(Counter(speeds).items())
+    return ", ".join(f"{number} x {speed / 1000:g} Gbit/s" for speed, number in counts) or "none"
+
+
+def judge_likeness(hosts: Sequence[Traits]) -> Iterator[Finding]:
     """ENV-16: hosts that differ much make one figure of unlike parts."""
-    known = list(with_facts(hosts))
-    if len(known) < 2:
-        return
-    sizes = [facts["memory_bytes"] for _, facts in known]
-    if max(sizes) - min(sizes) > MEMORY_SPREAD * max(sizes):
+    sizes = [host.memory_bytes for host in hosts if host.memory_bytes is not None]
+    if sizes and max(sizes) - min(sizes) > MEMORY_SPREAD * max(sizes):
         low, high = min(sizes) / GIB, max(sizes) / GIB
         yield _unlike("warning", f"memory of the hosts differs: {low:.1f} to {high:.1f} GiB")
     for severity, what, values in (
-        ("warning", "cores", [str(facts["cpus"]) for _, facts in known]),
-        ("info", "kernel", [facts["kernel"] for _, facts in known]),
-        ("info", "distribution", [facts["distribution"]["name"] for _, facts in known]),
+        ("warning", "cores", [host.cores for host in hosts]),
+        ("warning", "network interfaces", [host.network for host in hosts]),
+        ("info", "kernel", [host.kernel for host in hosts]),
+        ("info", "distribution", [host.distribution for host in hosts]),
     ):
-        if len(set(values)) > 1:
-            spread: dict[str, list[str]] = {}
-            for (host, _), value in zip(known, values, strict=True):
+        spread: dict[str, list[str]] = {}
+        for host, value in zip(hosts, values, strict=True):
+            if value is not None:
                 spread.setdefault(value, []).append(host.name)
+        if len(spread) > 1:
             text = "; ".join(f"{value} on {host_ranges(names)}" for value, names in spread.items())
             yield _unlike(severity, f"{what} of the hosts differ: {text}")
 

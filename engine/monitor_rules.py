@@ -12,7 +12,7 @@ from .canonical import Document
 from .host_documents import UNKNOWN, HostFacts, host_memory_bytes
 from .hosts import host_ranges
 from .rules import Finding, Severity
-from .series import Series
+from .series import HostSeries, Series
 from .units import GIB
 
 # A host that lost less of its memory than this has none that matters.
@@ -62,14 +62,15 @@ def judge_hosts(start: HostFacts, end: HostFacts) -> Iterator[Finding]:
 def _without_facts(moment: str, hosts: HostFacts) -> Iterator[Finding]:
     groups: dict[str, list[str]] = {}
     for name, said in hosts.without_facts.items():
-        groups.setdefault(said, []).append(name)
-    for said, names in groups.items():
+        groups.setdefault(f"it stated no facts {moment}: {said}", []).append(name)
+    yield from _warnings(groups, rule="MON-01")
+
+
+def _warnings(groups: Mapping[str, Sequence[str]], *, rule: str) -> Iterator[Finding]:
+    """A warning for each text, about the hosts of which it is said."""
+    for text, names in groups.items():
         yield Finding(
-            rule="MON-01",
-            severity="warning",
-            key="monitor",
-            text=f"it stated no facts {moment}: {said}",
-            host=host_ranges(names),
+            rule=rule, severity="warning", key="monitor", text=text, host=host_ranges(names)
         )
 
 
@@ -131,28 +132,21 @@ def _nic_changes(before: object, after: object) -> Iterator[_Change]:
 
 def judge_series(series: Series, hosts: Sequence[str]) -> Iterator[Finding]:
     """MON-03: the samples of every host are whole."""
-    died: dict[str, list[str]] = {}
-    gaps: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in hosts:
-        host = series.hosts.get(name)
-        if host is None:
-            died.setdefault("took no sample", []).append(name)
-        elif host.ended != "stopped":
-            said = f": {host.said}" if host.said else ""
-            died.setdefault(f"ended early{said}", []).append(name)
-        elif host.missed > MISSED_SHARE * (host.ticks + host.missed):
-            gaps.setdefault(f"missed {host.missed} of {host.ticks + host.missed} ticks", []).append(
-                name
-            )
-    for groups in (died, gaps):
-        for text, names in groups.items():
-            yield Finding(
-                rule="MON-03",
-                severity="warning",
-                key="monitor",
-                text=f"its sampler {text}; the time series lacks what it would have seen",
-                host=host_ranges(names),
-            )
+        if flaw := _flaw(series.hosts.get(name)):
+            text = f"its sampler {flaw}; the time series lacks what it would have seen"
+            groups.setdefault(text, []).append(name)
+    yield from _warnings(groups, rule="MON-03")
+
+
+def _flaw(host: HostSeries | None) -> str | None:
+    if host is None:
+        return "took no sample"
+    if host.ended != "stopped":
+        return f"ended early: {host.said}" if host.said else "ended early"
+    due = host.ticks + host.missed
+    return f"missed {host.missed} of {due} ticks" if host.missed > MISSED_SHARE * due else None
 
 
 def judge_cpu(name: str, busy_pct: Mapping[str, float]) -> Iterator[Finding]:

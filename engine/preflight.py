@@ -24,7 +24,16 @@ from .needs import Needs, largest, needs_commands, needs_of
 from .options import find_options
 from .plan import Plan
 from .rank_environment import find_program, rank_environment
-from .reach import Probed, by_launcher, by_ssh, is_here, own_addresses, parse_facts, trouble_of
+from .reach import (
+    Probed,
+    Question,
+    by_launcher,
+    by_ssh,
+    is_here,
+    own_addresses,
+    parse_facts,
+    trouble_of,
+)
 from .rules import Finding, Severity, errors
 from .signals import StopRequests
 from .spec import JobSpec
@@ -255,11 +264,11 @@ def _probe_others(
     names = [host.name for host in hosts]
     limit_s = spec.preflight.ssh_limit_s
     if launcher.reach == "ssh" and launcher.ssh is not None:
+        probe = (check.plan.python, "-P", "-m", "mlps.engine.host_probe")
         return by_ssh(
             names,
-            request,
+            Question(argv=probe, stdin=request.as_json()),
             ssh=launcher.ssh,
-            python=check.plan.python,
             env=check.bare_env,
             limit_s=limit_s,
             stopped=check.stopped,
@@ -291,7 +300,7 @@ def _host_findings(
     )
     yield from host_rules.judge_software(probed, _reference(check, probed))
     yield from host_rules.judge_setting(probed)
-    yield from host_rules.judge_likeness(probed)
+    yield from host_rules.judge_likeness(host_rules.traits_of(probed))
     if check.lockfile is not None:
         locked = names_of(check.lockfile)
         for host, facts in host_rules.with_facts(probed):

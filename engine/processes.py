@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
@@ -30,13 +31,17 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+# Loaded before it is needed: a child of a process with threads may load nothing.
+_libc = ctypes.CDLL(None)
+
+
 def adopt_orphans() -> None:
     """Become the parent of whatever a launcher leaves behind, so that it can be found and ended.
 
     Linux only; elsewhere a launcher's own clean-up has to do.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def start(
@@ -102,9 +107,17 @@ def output(
     return done.stdout
 
 
-def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
-    """End a process and all that it started: SIGTERM, after `grace_s` SIGKILL. Never raises."""
-    family = _descendants(os.getpid())
+def end(
+    process: subprocess.Popen[bytes],
+    *,
+    grace_s: float,
+    spared: Callable[[], Collection[int]] = tuple,
+) -> None:
+    """End a process and all that it started: SIGTERM, after `grace_s` SIGKILL. Never raises.
+
+    `spared` says which children of this process belong to something else, which goes on.
+    """
+    family = _family(spared)
     if process.poll() is not None and grace_s > 0:
         _wait_for(family, ORPHAN_GRACE_S)
     if process.poll() is None and grace_s > 0:
@@ -117,11 +130,11 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     # Without its launcher a rank has no use; with a launcher that is gone it is our child now.
     deadline = time.monotonic() + TERMINATE_GRACE_S
     while time.monotonic() < deadline:
-        left = {*family, *_descendants(os.getpid())}
+        left = {*family, *_family(spared)}
         alive = [child for child in left if _is_alive(child)]
         for child in alive:
             _kill(child.pid)
-        _reap(process)
+        _reap(process, spared)
         if not alive:
             return
         time.sleep(0.02)
@@ -186,14 +199,27 @@ def _wait_for(family: Sequence[psutil.Process], limit_s: float) -> None:
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
+    return _children(pid, recursive=True)
+
+
+def _children(pid: int, *, recursive: bool = False) -> list[psutil.Process]:
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return psutil.Process(pid).children(recursive=recursive)
     except psutil.Error:
         return []
+
+
+def _family(spared: Callable[[], Collection[int]]) -> list[psutil.Process]:
+    """All that this process has started or adopted, but for those spared and what they started."""
+    children = _children(os.getpid())
+    # Asked second: what starts in between is not among those that were found.
+    apart = set(spared())
+    own = [child for child in children if child.pid not in apart]
+    return [*own, *(descendant for child in own for descendant in _descendants(child.pid))]
 
 
 def _is_alive(child: psutil.Process) -> bool:
@@ -208,11 +234,11 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _reap(process: subprocess.Popen[bytes]) -> None:
+def _reap(process: subprocess.Popen[bytes], spared: Callable[[], Collection[int]]) -> None:
     """Collect the launcher and the orphans that became our children."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=0)
-    for child in _descendants(os.getpid()):
+    for child in _family(spared):
         # Not the launcher: Popen would find its exit status gone and take it for 0.
         if child.pid != process.pid and not _is_alive(child):
             with contextlib.suppress(ChildProcessError, psutil.Error):
@@ -223,6 +249,13 @@ def begin(
     argv: Sequence[str], *, env: Mapping[str, str], hostfile: str | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a short program in a process group of its own, with all its pipes. Raises OSError."""
+    return _begin(argv, env, hostfile, ends_with_caller=False)
+
+
+def _begin(
+    argv: Sequence[str], env: Mapping[str, str], hostfile: str | None, *, ends_with_caller: bool
+) -> subprocess.Popen[bytes]:
+    follows = ends_with_caller and sys.platform == "linux"
     with _open_hostfile(hostfile) as descriptors:
         return subprocess.Popen(
             list(argv),
@@ -233,7 +266,47 @@ def begin(
             stderr=subprocess.PIPE,
             pass_fds=descriptors,
             start_new_session=True,
+            preexec_fn=_die_with_parent if follows else None,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Companion:
+    """A process that runs beside launches, and the descriptors of its pipes."""
+
+    process: subprocess.Popen[bytes]
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+def accompany(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    hostfile: str | None = None,
+    ends_with_caller: bool = False,
+) -> Companion:
+    """Start a program that runs long, as `begin` does. Raises OSError.
+
+    With `ends_with_caller` it gets SIGTERM when the thread that called this ends. Its pipes do not
+    stand in the way of the hostfile of a launch, however many such programs there are.
+    """
+    process = _begin(argv, env, hostfile, ends_with_caller=ends_with_caller)
+    moved: list[int] = []
+    try:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            assert pipe is not None
+            first = HOSTFILE_DESCRIPTOR + 1
+            moved.append(fcntl.fcntl(pipe.fileno(), fcntl.F_DUPFD_CLOEXEC, first))
+            pipe.close()
+    except OSError:
+        for descriptor in moved:
+            os.close(descriptor)
+        kill_family(process)
+        raise
+    stdin, stdout, stderr = moved
+    return Companion(process=process, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
 def kill_family(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ import psutil
 
 from .canonical import Document
 from .children import Answer, Command, Line, run_all
-from .host_probe import MARK, Request
+from .host_probe import MARK
 from .hosts import LOCAL_NAMES
 from .launch import Argv
 
@@ -84,52 +84,63 @@ def own_addresses() -> frozenset[str]:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a host is asked: the program that answers, what it reads, the mark of its answer."""
+
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    mark: str = MARK
+
+
 # ---------------------------------------------------------------- by ssh
 
 
 def by_ssh(
     names: Sequence[str],
-    request: Request,
+    question: Question,
     *,
     ssh: str,
-    python: str,
     env: Mapping[str, str],
     limit_s: float,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Probed]:
     """Facts of each host, all hosts at a time. Adds nothing to known_hosts."""
-    remote = shlex.join([python, "-P", "-m", "mlps.engine.host_probe"])
     commands = [
         Command(
-            argv=(*_ssh_argv(ssh, limit_s), name, remote),
+            argv=ssh_argv(ssh, name, question.argv, limit_s=limit_s),
             env=env,
-            stdin=request.as_json(),
+            stdin=question.stdin,
             limit_s=limit_s + PROBE_MARGIN_S,
         )
         for name in names
     ]
     answers = run_all(commands, stopped=stopped)
     return {
-        name: _probed(name, answer, python) for name, answer in zip(names, answers, strict=True)
+        name: _probed(name, answer, question) for name, answer in zip(names, answers, strict=True)
     }
 
 
-def _ssh_argv(ssh: str, limit_s: float) -> tuple[str, ...]:
-    options = ("BatchMode=yes", f"ConnectTimeout={math.ceil(limit_s)}", "UpdateHostKeys=no")
-    return (ssh, *(word for option in options for word in ("-o", option)), "-T")
+def ssh_argv(
+    ssh: str, name: str, remote: Sequence[str], *, limit_s: float, options: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The words that run a command on a host, connected within the limit. Nobody is asked."""
+    given = ("BatchMode=yes", f"ConnectTimeout={math.ceil(limit_s)}", "UpdateHostKeys=no")
+    words = (word for option in (*given, *options) for word in ("-o", option))
+    return (ssh, *words, "-T", name, shlex.join(remote))
 
 
-def _probed(name: str, answer: Answer, python: str) -> Probed:
+def _probed(name: str, answer: Answer, question: Question) -> Probed:
     for line in answer.lines:
-        facts = parse_facts(line.text)
+        facts = parse_facts(line.text, question.mark)
         if facts is not None:
             return _with_facts(Probed(name=name, here=False), facts, line)
-    return Probed(name=name, here=False, trouble=trouble_of(answer, python))
+    return Probed(name=name, here=False, trouble=trouble_of(answer, question.argv[0]))
 
 
-def parse_facts(text: str) -> Document | None:
+def parse_facts(text: str, mark: str = MARK) -> Document | None:
     """The facts of a line, None for one that a shell or a launcher has printed."""
-    start = text.find(f'{{"{MARK}"')
+    start = text.find(f'{{"{mark}"')
     if start < 0:
         return None
     try:
@@ -177,6 +188,7 @@ def by_launcher(
     *,
     env: Mapping[str, str],
     limit_s: float,
+    mark: str = MARK,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Probed]:
     """Facts of each host from one launch of the probe with one rank on each host.
@@ -187,19 +199,26 @@ def by_launcher(
         argv=argv.words, env=env, limit_s=limit_s + PROBE_MARGIN_S, hostfile=argv.hostfile
     )
     (answer,) = run_all([command], stopped=stopped)
-    found = {}
+    return from_launch(names, answer, mark)
+
+
+def from_launch(names: Sequence[str], answer: Answer, mark: str) -> dict[str, Probed]:
+    """Facts of each host from what a launch on these hosts has answered."""
+    found: dict[str, Probed] = {}
     for line in answer.lines:
-        facts = parse_facts(line.text)
-        name = None if facts is None else _name_of(str(facts[MARK]), names)
+        facts = parse_facts(line.text, mark)
+        name = None if facts is None else name_of(str(facts[mark]), names)
         if facts is not None and name is not None and name not in found:
             found[name] = _with_facts(Probed(name=name, here=False), facts, line)
     silent = Trouble(kind="silent", text=answer.start_error or answer.last_words)
     return {name: found.get(name, Probed(name=name, here=False, trouble=silent)) for name in names}
 
 
-def _name_of(host: str, names: Sequence[str]) -> str | None:
+def name_of(host: str, names: Sequence[str]) -> str | None:
     """The job's name for a host that calls itself `host`."""
     if host in names:
         return host
+    if len(names) == 1:
+        return names[0]
     short = host.partition(".")[0]
     return next((name for name in names if name.partition(".")[0] == short), None)

@@ -27,8 +27,12 @@ DIRECTION_ROWS = (
 
 # Begin of names of rates and shares that are no count of the benchmark's own.
 COMMON = (
-    "device_", "capacity_", "roofline_", "of_roofline_", "working_set_", "drift_", "bins_",
+    "device_", "mount_", "network_", "capacity_", "roofline_", "of_roofline_", "working_set_",
+    "drift_", "bins_", "host_",
 )  # fmt: skip
+
+# A network that carried less reads as 0.00.
+LEAST_SHOWN_GIB_S = 0.005
 
 NO_CAPACITY = "no rate met the limit"
 
@@ -91,13 +95,14 @@ def write_report(out: TextIO, published: Published) -> None:
 
 def _findings(findings: Sequence[Document]) -> Iterator[str]:
     """Errors and warnings; what was found in several stages is told once."""
-    keys: dict[tuple[str, str, str], list[str]] = {}
+    keys: dict[tuple[str, str, str, str], list[str]] = {}
     for finding in findings:
         if finding["severity"] != "info":
-            about = (finding["severity"], finding["rule"], finding["text"])
+            host = finding["host"] or ""
+            about = (finding["severity"], finding["rule"], host, finding["text"])
             keys.setdefault(about, []).append(finding["key"])
-    for (severity, rule, text), places in keys.items():
-        place = ", ".join(filter(None, places))
+    for (severity, rule, host, text), places in keys.items():
+        place = " ".join(filter(None, (host, ", ".join(filter(None, places)))))
         yield f"{severity} {rule}{f' {place}' if place else ''}: {text}"
 
 
@@ -154,14 +159,19 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         yield f"client CPU {values['cpu_s_per_gib']['mean']:.3f} s per GiB" + (
             f", {switches} context switches per GiB" if switches else ""
         )
+    if "host_cpu_busy_pct" in values:
+        yield _hosts(values)
     if "verified_bytes" in values:
         yield (
             f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
             f"{values['verify_mismatches']['max']:.0f} mismatches"
         )
-    shares = _directions(values, "device_{}_pct", " %", digits=1)
-    if shares:
-        yield f"of these bytes the block device moved: {shares}"
+    for kind, who in (("device", "block device"), ("mount", "mount")):
+        shares = _directions(values, f"{kind}_{{}}_pct", " %", digits=1)
+        if shares:
+            yield f"of these bytes the {who} moved: {shares}"
+    if counted := "; ".join(_counted(values)):
+        yield counted
     if "of_roofline_pct" in values:
         yield _roofline(values, notes)
     if "working_set_to_memory_pct" in values:
@@ -176,6 +186,23 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         yield (
             f"{_count(len(notes['deviations']), 'stated deviation')} from upstream: see result.json"
         )
+
+
+def _counted(values: Document) -> Iterator[str]:
+    """What moved in the window by the counts of those that moved it; a network only if it did."""
+    for who, names in (
+        ("block device", (("device_read", "read"), ("device_write", "write"))),
+        ("mount", (("mount_read", "read"), ("mount_write", "write"))),
+        ("network", (("network_receive", "received"), ("network_send", "sent"))),
+    ):
+        rates = [
+            (verb, values[f"{name}_gib_s"]["mean"])
+            for name, verb in names
+            if f"{name}_gib_s" in values
+        ]
+        if who != "network" or any(rate >= LEAST_SHOWN_GIB_S for _, rate in rates):
+            shown = ", ".join(f"{verb} {rate:.2f} GiB/s" for verb, rate in rates)
+            yield from [f"{who} {shown}"] if rates else []
 
 
 def _latencies(values: Document) -> Iterator[str]:
@@ -225,6 +252,17 @@ def _roofline(values: Document, notes: Document) -> str:
         f"({', '.join(notes['roofline'])}: {_directions(values, 'roofline_{}_gib_s', ' GiB/s')}, "
         f"{values['roofline_cpu_s_per_gib']['mean']:.3f} CPU s per GiB{apart})"
     )
+
+
+def _hosts(values: Document) -> str:
+    busy, worst = values["host_cpu_busy_pct"], values["host_cpu_busy_worst_host_pct"]
+    pressures = [
+        f"waiting for {what} {values[name]['mean']:.1f} % of the time"
+        for what, name in (("I/O", "host_io_pressure_pct"), ("memory", "host_memory_pressure_pct"))
+        if name in values
+    ]
+    busiest = f" (the busiest {worst['max']:.1f} %)" if worst["max"] > busy["mean"] else ""
+    return ", ".join([f"hosts: processors busy {busy['mean']:.1f} %{busiest}", *pressures])
 
 
 def _window(values: Document, notes: Document) -> str:

@@ -61,6 +61,8 @@ RULES: Mapping[str, str] = {
     "RES-10": "what carried out the operations touched storage",
     "RES-11": "the working set is at least 3 times the memory of the hosts",
     "RES-12": "the fastest core for I/O carried out the operations, with all that it uses",
+    "RES-13": "a file system that counts moved the bytes that the benchmark says, within 2 %",
+    "RES-14": "the network carried the bytes of a network file system, and none of a local one",
     "MON-01": "every host states its facts before the first stage and after the last",
     "MON-02": "no host, mount or limit changes while the job runs",
     "MON-03": "the samples of every host are whole",

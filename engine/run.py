@@ -6,7 +6,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,20 +16,31 @@ from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json
 from .collect import stage_metrics
+from .collection import collect_facts, watched_hosts, way_of
 from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
+from .host_documents import HostFacts, host_facts_of, hosts_text
 from .hosts import host_ranges
 from .launch import RUN_VARIABLE
+from .monitor import Monitor
 from .plan import Launch, Plan, without_hosts
 from .preflight import Machine, check_machine
 from .progress import Display
 from .rank_environment import find_program, rank_environment
+from .reach import PROBE_MARGIN_S
 from .rules import Finding, errors, judge_job
 from .signals import StopRequests
 from .spec import JobSpec
 from .supervise import Outcome, Site, supervise
-from .verify import Evidence, Verdict, make_result, make_verdict, overrides_text
+from .verify import (
+    Evidence,
+    Verdict,
+    make_result,
+    make_verdict,
+    overrides_text,
+    read_series_file,
+)
 
 PAUSE_POLL_S = 0.2
 
@@ -107,7 +119,10 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
         raise PreflightError(f"{spec.launcher.program} has gone from PATH since it was checked")
     display.step("collecting facts")
     _write_inputs(archive, request, machine, program, env)
-    stages = _run_stages(_Runner(archive, request, program, env, display, stops))
+    start = _hosts(archive, request, files.HOSTS_START, lambda: stops.asked)
+    with _samples(archive, request, lambda: stops.asked) as spared:
+        stages = _run_stages(_Runner(archive, request, program, env, display, stops, spared))
+    end = _hosts(archive, request, files.HOSTS_END, lambda: stops.count > 1)
     evidence = Evidence(
         spec=spec,
         origins=request.origins,
@@ -116,6 +131,9 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
         version=mlps_version(),
         outcomes=stages.outcomes,
         results=stages.results,
+        hosts_start=start,
+        hosts_end=end,
+        series=read_series_file(archive, spec, stages.results),
     )
     return _publish(archive, evidence, display)
 
@@ -166,6 +184,57 @@ def _write_inputs(
         files.write(archive, name, data)
 
 
+# ---------------------------------------------------------------- the hosts
+
+
+def ask_hosts(
+    spec: JobSpec, plan: Plan, environ: Mapping[str, str], stopped: Callable[[], bool]
+) -> HostFacts:
+    """The facts of all hosts of a job, or why a host states none."""
+    monitor = spec.monitor
+    return host_facts_of(
+        collect_facts(spec, plan, environ, via=monitor.via, python=monitor.python, stopped=stopped)
+    )
+
+
+def _hosts(archive: Archive, request: Request, name: str, stopped: Callable[[], bool]) -> HostFacts:
+    hosts = ask_hosts(request.spec, request.plan, os.environ, stopped)
+    files.write(archive, name, hosts_text(hosts))
+    return hosts
+
+
+@contextmanager
+def _samples(
+    archive: Archive, request: Request, stopped: Callable[[], bool]
+) -> Iterator[Callable[[], Collection[int]]]:
+    """Sample all hosts while stages run; gives what no stage may end. Raises ArchiveError."""
+    spec, monitor = request.spec, request.spec.monitor
+    if monitor.interval_s is None:
+        yield tuple
+        return
+    watched = watched_hosts(
+        spec,
+        request.plan,
+        os.environ,
+        interval_s=monitor.interval_s,
+        via=monitor.via,
+        python=monitor.python,
+    )
+    with (
+        files.open_series(archive) as output,
+        Monitor(
+            watched,
+            output,
+            interval_s=monitor.interval_s,
+            via=way_of(spec, monitor.via),
+            start_limit_s=spec.preflight.ssh_limit_s + PROBE_MARGIN_S,
+            stopped=stopped,
+        ) as sampled,
+    ):
+        yield sampled.pids
+    files.compress_series(archive)
+
+
 # ---------------------------------------------------------------- stages
 
 
@@ -179,6 +248,7 @@ class _Runner:
     env: Mapping[str, str]
     display: Display
     stops: StopRequests
+    spared: Callable[[], Collection[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +369,7 @@ def _site(runner: _Runner, logs: Path) -> Site:
         stderr_log=logs / files.STDERR,
         job_sha256=spec.sha256,
         died_patterns=spec.launcher.died_patterns,
+        spared=runner.spared,
     )
 
 

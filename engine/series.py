@@ -125,6 +125,7 @@ class _Host:
     columns: Mapping[str, Sequence[str]]
     ticks: int = 0
     missed: int = 0
+    seen_unix_s: float = 0.0
     end: Document | None = None
     sums: dict[str, _Sums] = field(default_factory=dict)
 
@@ -148,6 +149,7 @@ class _Reader:
                 start_unix_s=entry["start_unix_s"],
                 interval_s=entry["interval_s"],
                 columns=entry["columns"],
+                seen_unix_s=entry["start_unix_s"],
             )
         elif kind == "end":
             self._hosts[entry["host"]].end = entry
@@ -157,12 +159,15 @@ class _Reader:
             raise ValueError(f"a line is of no known kind: {kind}")
 
     def _tick(self, host: _Host, entry: Document) -> None:
-        host.ticks += 1
         host.missed += entry.get("missed", 0)
         length_s = entry.get("dt_ms", 1000 * host.interval_s) / 1000
-        end_unix_s = (
-            host.start_unix_s + entry["n"] * host.interval_s + entry.get("late_ms", 0) / 1000
-        )
+        if entry.get("partial"):
+            end_unix_s = host.seen_unix_s + length_s  # before its tick was due
+        else:
+            host.ticks += 1
+            late_s = entry.get("late_ms", 0) / 1000
+            end_unix_s = host.start_unix_s + entry["n"] * host.interval_s + late_s
+        host.seen_unix_s = end_unix_s
         name = self._window(end_unix_s - length_s, end_unix_s)
         if name is None or "cpu" not in entry:
             return

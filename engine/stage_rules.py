@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from .canonical import Document
+from .collect import COUNTED, counted_bytes
 from .latency import percentile_name
 from .plan import Plan
 from .roofline import rooflines_around
@@ -13,9 +14,25 @@ from .search import capacity_of, probes_of
 from .steady import drift_of
 from .units import GIB
 
-# Device counters are compared from this many bytes on; below, a file system's own I/O weighs in.
+# Counters are compared from this many bytes on; below, a file system's own I/O weighs in, and what
+# else goes over a network.
 DEVICE_LEAST_BYTES = 256 * 2**20
 DEVICE_TOLERANCE = 0.02
+
+# The least part of the benchmark's bytes that a network carries which they all go over.
+NETWORK_LEAST = 0.9
+
+# Types of file systems whose data are on other hosts, as mountinfo names them.
+NETWORK_TYPES = frozenset(
+    {
+        "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "panfs",
+        "pvfs2", "smb3", "wekafs", "fuse.ceph", "fuse.ceph-fuse", "fuse.daos", "fuse.gcsfuse",
+        "fuse.glusterfs", "fuse.juicefs", "fuse.mfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
+    }
+)  # fmt: skip
+
+# Their own counts are those of what servers moved: no cache can have served the rest unseen.
+SERVER_COUNTED = frozenset({"nfs", "nfs4"})
 
 ROOFLINE_TOLERANCE_PCT = 10.0
 
@@ -43,6 +60,8 @@ def judge_stage_result(
     if measured:
         findings += _core(name, result)
         findings += _device(name, result)
+        findings += _mount(name, result)
+        findings += _network(name, result)
         findings += _drift(name, result)
         findings += _load(name, result)
         findings += _working_set(name, result, memory_bytes)
@@ -141,28 +160,89 @@ def _latencies(name: str, result: Document) -> list[Finding]:
 
 def _device(name: str, result: Document) -> list[Finding]:
     """The benchmark's bytes against the device's own counters, where there are any."""
-    findings = []
-    devices = result.get("device", [])
-    for direction, io in result["io"].items() if devices else ():
-        moved = io["total_bytes"]
-        on_device = sum(entry[f"{direction}_bytes"] for entry in devices)
-        if moved < DEVICE_LEAST_BYTES or abs(on_device - moved) <= DEVICE_TOLERANCE * moved:
-            continue
-        why = (
-            "a cache or another device served the rest"
-            if on_device < moved
-            else "something else used the device, or the file system adds its own"
-        )
-        findings.append(
-            Finding(
-                rule="RES-05",
-                severity="warning",
-                key=name,
-                text=f"{direction}: the benchmark moved {moved} bytes, the block device "
-                f"{on_device} ({100 * on_device / moved:.1f} %): {why}",
+    texts = _apart(
+        result,
+        kind="device",
+        who="the block device",
+        fewer="a cache or another device served the rest",
+        more="something else used the device, or the file system adds its own",
+    )
+    return [Finding(rule="RES-05", severity="warning", key=name, text=text) for text in texts]
+
+
+def _mount(name: str, result: Document) -> list[Finding]:
+    """The benchmark's bytes against the file system's own counters, where there are any."""
+    texts = _apart(
+        result,
+        kind="mount",
+        who=f"the mount ({', '.join(_types(result))})",
+        fewer="a cache served the rest",
+        more="something else used the mount, or it moves more than it is asked for",
+    )
+    return [Finding(rule="RES-13", severity="warning", key=name, text=text) for text in texts]
+
+
+def _apart(result: Document, *, kind: str, who: str, fewer: str, more: str) -> Iterator[str]:
+    """Where the counters of a kind tell of other bytes than the benchmark does, and why perhaps."""
+    for direction, moved, counted in _directions(result, kind):
+        if abs(counted - moved) > DEVICE_TOLERANCE * moved:
+            yield (
+                f"{direction}: the benchmark moved {moved} bytes, {who} {counted} "
+                f"({100 * counted / moved:.1f} %): {fewer if counted < moved else more}"
             )
-        )
-    return findings
+
+
+def _directions(result: Document, kind: str) -> Iterator[tuple[str, int, int]]:
+    """Direction, the benchmark's bytes and the counters', where these are worth a comparison."""
+    for direction, counted_as in zip(("read", "write"), COUNTED[kind], strict=True):
+        moved = result["io"].get(direction, {}).get("total_bytes", 0)
+        counted = counted_bytes(result, kind, counted_as)
+        if counted is not None and moved >= DEVICE_LEAST_BYTES:
+            yield direction, moved, counted
+
+
+def _types(result: Document) -> list[str]:
+    return sorted({entry["type"] for entry in result.get("mount", [])})
+
+
+def _network(name: str, result: Document) -> list[Finding]:
+    """What the network carried against what the file system of data_dir says it is."""
+    types = set(_types(result))
+    if types and types <= NETWORK_TYPES:
+        seen = types <= SERVER_COUNTED and counted_bytes(result, "mount", "read") is not None
+        texts = [] if seen else list(_not_carried(result))
+    else:
+        texts = [] if types & NETWORK_TYPES else list(_from_elsewhere(result))
+    return [Finding(rule="RES-14", severity="warning", key=name, text=text) for text in texts]
+
+
+def _not_carried(result: Document) -> Iterator[str]:
+    """Bytes of a network file system that did not come over the network."""
+    unseen = sorted(
+        {each for entry in result.get("network", []) for each in entry.get("unseen", [])}
+    )
+    past = f" (RDMA over Ethernet: {', '.join(unseen)})" if unseen else ""
+    for direction, moved, carried in _directions(result, "network"):
+        if carried < NETWORK_LEAST * moved:
+            verb = "received" if direction == "read" else "sent"
+            yield (
+                f"{direction}: the benchmark moved {moved} bytes on {', '.join(_types(result))}, "
+                f"the network {verb} {carried} ({100 * carried / moved:.1f} %): a cache served the "
+                f"rest, or it went past what the counters see{past}"
+            )
+
+
+def _from_elsewhere(result: Document) -> Iterator[str]:
+    """Bytes of a local device that it did not move, while the network carried as many."""
+    over_network = {direction: carried for direction, _, carried in _directions(result, "network")}
+    for direction, moved, on_device in _directions(result, "device"):
+        missing, carried = moved - on_device, over_network.get(direction, 0)
+        if missing >= DEVICE_LEAST_BYTES and carried >= NETWORK_LEAST * missing:
+            verb = "received" if direction == "read" else "sent"
+            yield (
+                f"{direction}: data_dir is not what it claims: of {moved} bytes its block device "
+                f"moved {on_device}, while the network {verb} {carried}"
+            )
 
 
 def _drift(name: str, result: Document) -> list[Finding]:

@@ -10,7 +10,7 @@ import selectors
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,7 +93,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Where and with what a launch is started."""
+    """Where and with what a launch is started.
+
+    `spared` says which children of this process are none of the launch's when it is ended.
+    """
 
     program: Path
     env: Mapping[str, str]
@@ -101,6 +104,7 @@ class Site:
     stderr_log: Path
     job_sha256: str
     died_patterns: tuple[str, ...]
+    spared: Callable[[], Collection[int]] = tuple
 
 
 @dataclass(slots=True)
@@ -254,7 +258,8 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
         except _Failure as error:
             failure = error
         finally:
-            processes.end(process, grace_s=_end_grace_s(reader, failure, stops))
+            grace_s = _end_grace_s(reader, failure, stops)
+            processes.end(process, grace_s=grace_s, spared=site.spared)
             _close(process)
     end = _classify(reader, process, failure, stops)
     return Outcome(

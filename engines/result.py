@@ -6,7 +6,7 @@ import hashlib
 import math
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ import numpy as np
 from .contract import Document
 from .io_core.account import SIZE_CLASSES, TIMELINE_BINS, Account, Checks, Entries, Flow
 from .io_core.control import Control
-from .io_core.devices import Moved
 from .io_core.executor import Refusal
 from .io_core.histogram import Histogram, Int64s
+from .io_core.meter import Moved
+from .moved import merge_moved
 from .supervise import Failure, Status
 from .world import World
 
@@ -93,13 +94,6 @@ def usage_now() -> Usage:
     )
 
 
-def host_memory_bytes() -> int:
-    """The memory of this host."""
-    lines = Path("/proc/meminfo").read_text("ascii", "replace").splitlines()
-    (line,) = (line for line in lines if line.startswith("MemTotal:"))
-    return int(line.split()[1]) * 1024
-
-
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """What a stage leaves in a rank, put together while it goes on: a failed stage has less.
@@ -115,7 +109,7 @@ class Outcome:
     plan: Plan | None = None
     core: Core | None = None
     usage: Usage | None = None
-    moved: Moved | None = None
+    moved: tuple[Moved, ...] = ()
     rates: dict[str, int] = field(default_factory=dict)
     ratios: dict[str, tuple[int, int]] = field(default_factory=dict)
     facts: Document = field(default_factory=dict)
@@ -169,8 +163,7 @@ class _Record:
     core: Core | None
     usage: Usage
     peak_rss_bytes: int
-    host_memory_bytes: int
-    moved: Moved | None
+    moved: tuple[Moved, ...]
     rates: dict[str, int]
     ratios: dict[str, tuple[int, int]]
     facts: Document
@@ -234,7 +227,7 @@ def gather_result(
         },
         "plan": _merge_plans([r.plan for r in records if r.plan]),
         "core": _merge_cores([r.core for r in records]),
-        "device": _devices(records, hosts),
+        **merge_moved([record.moved for record in records], hosts),
         "measures": _measures(records),
         "ranks": _columns(records, hosts),
         "details": _details(records),
@@ -292,7 +285,6 @@ def _record(outcome: Outcome, account: Account) -> _Record:
         core=outcome.core,
         usage=outcome.usage or usage_now(),
         peak_rss_bytes=peak_rss_bytes(),
-        host_memory_bytes=host_memory_bytes(),
         moved=outcome.moved,
         rates=outcome.rates,
         ratios=outcome.ratios,
@@ -477,38 +469,7 @@ def _columns(records: Sequence[_Record], hosts: Sequence[str]) -> Document:
         "requests": [r.requests for r in records],
         "request_p95_ns": [r.request_p95_ns for r in records],
         "context_switches": [r.usage.context_switches for r in records],
-        "host_memory_bytes": [r.host_memory_bytes for r in records],
     }
-
-
-def _devices(records: Sequence[_Record], hosts: Sequence[str]) -> list[Document]:
-    """One entry a machine and device, under the first of its hosts.
-
-    All ranks of a machine see the same count: the widest one holds.
-    """
-    widest: dict[tuple[str, str], tuple[str, Moved]] = {}
-    for record, host in zip(records, hosts, strict=True):
-        if record.moved is None:
-            continue
-        key = (record.moved.machine, record.moved.device)
-        first, seen = widest.get(key, (host, record.moved))
-        widest[key] = (
-            first,
-            replace(
-                seen,
-                read_bytes=max(seen.read_bytes, record.moved.read_bytes),
-                write_bytes=max(seen.write_bytes, record.moved.write_bytes),
-            ),
-        )
-    return [
-        {
-            "host": host,
-            "device": moved.device,
-            "read_bytes": moved.read_bytes,
-            "write_bytes": moved.write_bytes,
-        }
-        for host, moved in widest.values()
-    ]
 
 
 def _measures(records: Sequence[_Record]) -> Document:

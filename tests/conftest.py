@@ -18,11 +18,12 @@ from typing import Any
 
 import psutil
 import pytest
+from facts_of_hosts import facts_of
 from hypothesis import settings
 from workplace import JobDirectory
 
 from mlps.engine import archive as files
-from mlps.engine import preflight
+from mlps.engine import preflight, run
 from mlps.engine.archive import Archive
 from mlps.engine.canonical import Document
 from mlps.engine.compose import compose
@@ -190,13 +191,24 @@ def full_result(**changes: object) -> Document:
     """A result event of one rank with all that may be left out, but for a search: 12 s long."""
     latencies = ("request", "queue", "service", "prefix_load", "entry_read", "entry_write")
     sizes = {"below_bytes": 2**27, "entries": 64, "bytes": 4 * GIB, "max_ns": 10**8}
-    device = {"host": "node1", "device": "sda", "read_bytes": 4 * GIB, "write_bytes": 2 * GIB}
+    moved = {"read_bytes": 4 * GIB, "write_bytes": 2 * GIB}
+    window = {"length_s": 12.0, "read_bytes": 3 * GIB, "write_bytes": GIB}
+    carried = {"receive_bytes": 5 * GIB, "send_bytes": 3 * GIB}
     result = stage_result(
         ranks=1,
         latency={name: histogram_of(5, 10, 20) for name in latencies},
         sizes={name: [sizes | {"sum_ns": 2 * 10**9}] for name in ("read", "write")},
         timeline={"bin_s": 1, "read_bytes": [GIB // 3] * 12, "write_bytes": [GIB // 6] * 12},
-        device=[device],
+        device=[{"host": "node1", "device": "sda", **moved, "window": window}],
+        mount=[{"host": "node1", "type": "nfs4", **moved, "window": window}],
+        network=[
+            {
+                "host": "node1",
+                "interfaces": ["eth0"],
+                **carried,
+                "window": {"length_s": 12.0, **carried},
+            }
+        ],
         measures={
             "rates": {"generated_tokens": 6000},
             "ratios": {"prefix_hit": {"part": 1, "whole": 4}},
@@ -218,7 +230,6 @@ def full_result(**changes: object) -> Document:
         "generated_tokens": [6000],
         "requests": [3],
         "context_switches": [600],
-        "host_memory_bytes": [8 * GIB],
     }
     return copy.deepcopy(result | changes)
 
@@ -325,6 +336,7 @@ class Player(JobDirectory):
             "launcher.program": None,
             "launcher.ranks": "one",
             "launcher.argv": ["{command}"],
+            "monitor.interval_s": None,
         }
 
     @property
@@ -333,6 +345,7 @@ class Player(JobDirectory):
         return [
             "benchmark=kvcache/quick",
             "launcher=process",
+            "monitor.interval_s=null",
             "cluster.ranks_per_host=1",
             f"cluster.python={self.program}",
             f"data_dir={self.data_dir}",
@@ -361,6 +374,13 @@ def _short_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(preflight, "_ask_here", lambda *_: replies)
     patch.setattr(preflight, "_needs", _modest_needs)
     patch.setattr(preflight, "_probe_here", _facts_here)
+    patch.setattr(run, "collect_facts", _one_host)
+
+
+def _one_host(*_arguments: object, **_settings: object) -> tuple[Probed, ...]:
+    """Facts that are the same wherever tests run."""
+    facts = facts_of("localhost", memory__total_bytes=8 * GIB)
+    return (Probed(name="localhost", here=True, facts=facts, clock_offset_s=0.0),)
 
 
 def _facts_here(_check: object, request: HostRequest, _mpi: object) -> Probed:
@@ -415,7 +435,7 @@ def request_of(spec: JobSpec, **changes: Any) -> Request:
 def play(make_spec: Callable[..., JobSpec]) -> Callable[..., Report]:
     """Runs a whole job with a player."""
 
-    def run(
+    def play_job(
         player: Player,
         changes: Changes | None = None,
         *,
@@ -431,7 +451,7 @@ def play(make_spec: Callable[..., JobSpec]) -> Callable[..., Report]:
             _short_check(patch)
             return run_job(asked, display or Silent(), stops or StopRequests())
 
-    return run
+    return play_job
 
 
 @pytest.fixture
@@ -440,9 +460,12 @@ def display() -> Silent:
     return Silent()
 
 
+SAMPLED = {"trials": 2, "monitor.interval_s": 10}
+
+
 @pytest.fixture(scope="session")
 def _sealed(play: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    report = play(Player.make(tmp_path_factory.mktemp("sealed")), {"trials": 2})
+    report = play(Player.make(tmp_path_factory.mktemp("sealed")), SAMPLED)
     assert report.verdict.exit_code == 0, report.verdict
     return report.archive.root
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
 PURE = (
-    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "host_rules", "hosts",
-    "latency", "launch", "launcher", "lockfile", "plan", "roofline", "rules", "schema", "search",
-    "spec", "stage_rules", "steady", "units",
+    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "facts_report",
+    "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
+    "monitor_rules", "plan", "roofline", "rules", "schema", "search", "series", "spec",
+    "stage_rules", "steady", "units",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}
@@ -23,6 +26,7 @@ HYDRA = {"hydra", "omegaconf"}
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 ENGINES = sorted((ROOT / "engines").rglob("*.py"))
 ALL = [*ENGINE, *ENGINES]
+PROBE = sorted((ROOT / "engine" / "probe").glob("*.py"))
 
 
 def module_id(path):
@@ -111,6 +115,35 @@ def test_pure_modules_see_no_clock_no_disk_and_no_process(name):
     }  # fmt: skip
     used = {called.rpartition(".")[2] for called, _ in calls(path)}
     assert used & disk <= allowed
+
+
+@pytest.mark.parametrize("path", PROBE, ids=module_id)
+def test_the_probe_needs_the_standard_library_of_python_3_9_alone(path):
+    ast.parse(path.read_text(), feature_version=(3, 9))
+    siblings = {sibling.stem for sibling in PROBE} - {"__init__"}
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            assert (node.level, set(names) - siblings) == (1, set())
+    assert top_level(path) <= sys.stdlib_module_names
+
+
+def test_ruff_reads_the_probe_as_python_3_9():
+    ruff = Path(sys.executable).with_name("ruff")
+    if not ruff.exists():
+        pytest.skip("ruff is not installed")
+    words = [
+        ruff,
+        "check",
+        "--isolated",
+        "--target-version",
+        "py39",
+        "--select",
+        "E9,FA102",
+        *PROBE,
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("path", ALL, ids=module_id)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import pytest
+from facts_of_hosts import GIB, facts_of
 
 from mlps.engine.collect import collect, overall_status, size_name, stage_metrics
+from mlps.engine.host_documents import HostFacts, totals
+from mlps.engine.series import Load, Series
+
+KINDS = ("device_", "mount_", "network_")
 
 
 def outcome(status="complete", reason=None, message=None):
     return {"status": status, "reason": reason, "message": message, "elapsed_s": 1.5}
 
 
-def published(plan, outcomes, results):
+def hosts_of(**changes):
+    return HostFacts(
+        facts={"node1": facts_of("node1", **changes)},
+        clock_offset_s={"node1": 0.0},
+        without_facts={},
+    )
+
+
+def published(plan, outcomes, results, hosts=None, series=None):
     return collect(
         plan,
         run_id="a run",
@@ -20,6 +33,8 @@ def published(plan, outcomes, results):
         family="kvcache",
         outcomes=outcomes,
         results=results,
+        hosts=hosts or hosts_of(),
+        series=series,
         evidence={"b": "2", "a": "1"},
     )
 
@@ -81,6 +96,47 @@ def test_requests_counts_and_devices_give_metrics_of_their_own(make_result):
     assert (metrics["device_read_pct"], metrics["device_write_pct"]) == (75.0, 100.0)
 
 
+def test_counters_give_rates_of_their_own_window_and_shares_of_all_bytes(make_full_result):
+    metrics = stage_metrics(make_full_result())
+    assert {name: metrics[name] for name in metrics if name.startswith(KINDS)} == pytest.approx(
+        {
+            "device_read_gib_s": 0.25,
+            "device_write_gib_s": 1 / 12,
+            "device_read_pct": 100.0,
+            "device_write_pct": 100.0,
+            "mount_read_gib_s": 0.25,
+            "mount_write_gib_s": 1 / 12,
+            "mount_read_pct": 100.0,
+            "mount_write_pct": 100.0,
+            "network_receive_gib_s": 5 / 12,
+            "network_send_gib_s": 0.25,
+        }
+    )
+
+
+def test_rates_of_machines_are_added_though_their_windows_differ(make_result):
+    def entry(host, length_s, gib):
+        window = {"length_s": length_s, "read_bytes": gib * 2**30, "write_bytes": 0}
+        moved = {"read_bytes": 2**32, "write_bytes": 0}
+        return {"host": host, "device": "sda", **moved, "window": window}
+
+    metrics = stage_metrics(make_result(device=[entry("a", 2.0, 3), entry("b", 4.0, 2)]))
+    assert (metrics["device_read_gib_s"], metrics["device_read_pct"]) == (2.0, 200.0)
+
+
+@pytest.mark.parametrize("kind", ["device", "mount"])
+def test_a_machine_without_a_count_leaves_no_sum(make_full_result, kind):
+    result = make_full_result()
+    (entry,) = result[kind]
+    result[kind].append({"host": "b", "type": "nfs4"})
+    assert f"{kind}_read_pct" not in stage_metrics(result)
+    del entry["window"]
+    result[kind] = [entry]
+    metrics = stage_metrics(result)
+    assert f"{kind}_read_pct" in metrics
+    assert f"{kind}_read_gib_s" not in metrics
+
+
 def test_a_ratio_of_nothing_is_no_number(make_result):
     measures = {"ratios": {"hit": {"part": 0, "whole": 0}}}
     assert "hit_pct" not in stage_metrics(make_result(measures=measures))
@@ -127,33 +183,84 @@ def test_names_of_sizes(below_bytes, name):
     assert size_name(below_bytes) == name
 
 
-def test_memory_of_a_host_counts_once(make_result):
-    result = make_result(ranks=3, details={"working_set_bytes": 12 * 2**30})
-    result["ranks"] |= {
-        "hosts": ["node1", "node2"],
-        "host_index": [0, 1, 0],
-        "host_memory_bytes": [8 * 2**30, 16 * 2**30, None],
+def memory_metrics(plan_of, result, hosts):
+    plan = plan_of()
+    outcomes = {launch.name: outcome() for launch in plan.launches}
+    (entry,) = [
+        stage
+        for stage in published(plan, outcomes, {"01-run-0": result}, hosts)["stages"]
+        if "metrics" in stage
+    ]
+    return {
+        name: value
+        for name, value in entry["metrics"].items()
+        if "memory" in name or "working_set" in name
     }
-    metrics = stage_metrics(result)
-    assert (metrics["working_set_gib"], metrics["host_memory_gib"]) == (12.0, 24.0)
-    assert metrics["working_set_to_memory_pct"] == 50.0
 
 
-@pytest.mark.parametrize(
-    ("details", "memory", "names"),
-    [
-        ({"working_set_bytes": 1}, [None, None], {"working_set_gib"}),
-        ({}, [2**30] * 2, {"host_memory_gib"}),
-        ({}, None, set()),
-    ],
-    ids=["memory unknown", "working set unknown", "nothing told"],
-)
-def test_what_is_not_known_of_memory_is_not_published(make_result, details, memory, names):
-    result = make_result(details=details)
-    if memory is not None:
-        result["ranks"]["host_memory_bytes"] = memory
-    found = {name for name in stage_metrics(result) if "memory" in name or "working_set" in name}
-    assert found == names
+def test_the_working_set_against_the_memory_of_the_hosts(plan_of, make_result):
+    result = make_result(details={"working_set_bytes": 12 * GIB})
+    assert memory_metrics(plan_of, result, hosts_of(memory__total_bytes=24 * GIB)) == {
+        "working_set_gib": 12.0,
+        "host_memory_gib": 24.0,
+        "working_set_to_memory_pct": 50.0,
+    }
+
+
+def test_what_is_not_known_of_memory_is_not_published(plan_of, make_result):
+    unknown = hosts_of(memory__total_bytes="unknown")
+    result = make_result(details={"working_set_bytes": 12 * GIB})
+    assert memory_metrics(plan_of, result, unknown) == {"working_set_gib": 12.0}
+    assert memory_metrics(plan_of, make_result(), hosts_of()) == {}
+
+
+# ---------------------------------------------------------------- the hosts
+
+
+def load(busy_pct, io_pct=1.0):
+    return Load(
+        covered_s=2.0, cpu_busy_pct=busy_pct, io_pressure_pct=io_pct, memory_pressure_pct=0.0
+    )
+
+
+def host_metrics(plan_of, make_result, loads, hosts=("a", "b")):
+    plan = plan_of({"cluster.hosts": list(hosts)})
+    outcomes = {launch.name: outcome() for launch in plan.launches}
+    series = Series(interval_s=1.0, hosts={}, loads={"01-run-0": loads})
+    document = published(plan, outcomes, {"01-run-0": make_result()}, hosts_of(), series)
+    (summary,) = document["metrics"]
+    return {
+        name: value["mean"] for name, value in summary["values"].items() if name.startswith("host_")
+    }
+
+
+def test_how_busy_the_hosts_were(plan_of, make_result):
+    found = host_metrics(plan_of, make_result, {"a": load(20.0), "b": load(60.0, 3.0)})
+    assert found == {
+        "host_cpu_busy_pct": 40.0,
+        "host_cpu_busy_worst_host_pct": 60.0,
+        "host_io_pressure_pct": 2.0,
+        "host_memory_pressure_pct": 0.0,
+    }
+
+
+def test_a_pressure_that_one_host_does_not_tell_is_not_published(plan_of, make_result):
+    found = host_metrics(plan_of, make_result, {"a": load(20.0), "b": load(60.0, None)})
+    assert "host_io_pressure_pct" not in found
+
+
+def test_a_host_without_a_tick_in_the_window_withholds_all(plan_of, make_result):
+    assert host_metrics(plan_of, make_result, {"a": load(20.0)}) == {}
+
+
+def test_the_cluster_and_the_series_are_published(plan_of):
+    plan = plan_of()
+    outcomes = {launch.name: outcome("failed", "engine", "x") for launch in plan.launches}
+    series = Series(interval_s=1.0, hosts={}, loads={})
+    document = published(plan, outcomes, {}, hosts_of(), series)
+    assert document["cluster"] == totals(hosts_of()).as_document()
+    assert document["monitor"] == series.as_document()
+    assert published(plan, outcomes, {})["monitor"] is None
 
 
 def test_context_switches_and_steadiness_have_metrics(make_result):
@@ -368,6 +475,6 @@ def test_aggregates_are_those_of_the_family(plan_of, make_result, family, count)
     outcomes = {launch.name: outcome("failed", "engine", "x") for launch in plan.launches}
     document = collect(
         plan, run_id="a run", version="1.2", benchmark="b", family=family, outcomes=outcomes,
-        results={}, evidence={},
+        results={}, hosts=hosts_of(), series=None, evidence={},
     )  # fmt: skip
     assert len(document["aggregates"]) == count

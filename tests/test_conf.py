@@ -117,16 +117,33 @@ LAUNCHERS = {
 # An allocation of two hosts, as the schedulers tell of it.
 ALLOCATION = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_TASKS_PER_NODE": "4(x2)"}
 
+# Each two options of two groups meet in one of these; three groups never act on one value together.
+STRIDE = 5
+
 MATRIX = [
     pytest.param(
         benchmark.name, cluster.name, launcher,
         id=" ".join((benchmark.name, cluster.name, launcher)),
     )
-    for benchmark, cluster, launcher in itertools.product(
-        OPTIONS["benchmark"], OPTIONS["cluster"], LAUNCHERS
+    for (b, benchmark), (c, cluster), (n, launcher) in itertools.product(
+        enumerate(OPTIONS["benchmark"]), enumerate(OPTIONS["cluster"]), enumerate(LAUNCHERS)
     )
-    if LAUNCHERS[launcher] == "many" or cluster.name == "local"
+    if (
+        (b + c + n) % STRIDE == 0 if LAUNCHERS[launcher] == "many" else cluster.name == "local"
+    )
 ]  # fmt: skip
+
+
+def test_each_two_options_meet():
+    meetings = [param.values for param in MATRIX if LAUNCHERS[param.values[2]] == "many"]
+    many = [name for name, ranks in LAUNCHERS.items() if ranks == "many"]
+    benchmarks, clusters = ([o.name for o in OPTIONS[g]] for g in ("benchmark", "cluster"))
+    for first, second, pairs in (
+        (benchmarks, clusters, {(b, c) for b, c, _ in meetings}),
+        (benchmarks, many, {(b, n) for b, _, n in meetings}),
+        (clusters, many, {(c, n) for _, c, n in meetings}),
+    ):
+        assert pairs == set(itertools.product(first, second))
 
 
 # What a benchmark cannot know: a value that its user must give.

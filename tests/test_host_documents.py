@@ -16,7 +16,9 @@ from mlps.engine.host_documents import (
     hosts_text,
     read_hosts,
     totals,
+    traits_of,
 )
+from mlps.engine.host_rules import judge_likeness
 from mlps.engine.reach import Probed, Trouble
 
 
@@ -100,6 +102,35 @@ def test_reading_is_the_inverse_of_writing(sections, silent):
 def test_another_form_is_refused(document):
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
         read_hosts(document)
+
+
+# ---------------------------------------------------------------- likeness
+
+
+def test_hosts_are_compared_by_their_facts():
+    hosts = cluster(2)
+    hosts.facts["node2"] = facts_of(
+        "node2", memory__total_bytes=64 * GIB, cpu__threads=64, system__kernel="6.2", nics=[]
+    )
+    assert [finding.text for finding in judge_likeness(traits_of(hosts))] == [
+        "memory of the hosts differs: 64.0 to 512.0 GiB",
+        "cores of the hosts differ: 128 on node1; 64 on node2",
+        "network interfaces of the hosts differ: 1 x 100 Gbit/s on node1; none on node2",
+        "kernel of the hosts differ: 6.1.0-28-amd64 on node1; 6.2 on node2",
+    ]
+
+
+def test_what_is_unknown_differs_from_nothing():
+    hosts = cluster(2)
+    hosts.facts["node2"] = facts_of(
+        "node2",
+        memory__total_bytes="unknown",
+        cpu__threads="unknown",
+        system__kernel="unknown",
+        system__version="unknown",
+        nics="unknown",
+    )
+    assert list(judge_likeness(traits_of(hosts))) == []
 
 
 # ---------------------------------------------------------------- sums

@@ -23,6 +23,7 @@ from mlps.engine.host_rules import (
     merged,
     mpi_family,
     mpi_name,
+    traits_of,
 )
 from mlps.engine.reach import Probed, Trouble
 from mlps.engine.rules import RULES, Finding
@@ -48,6 +49,7 @@ def host(name="node1", *, here=False, offset_s=0.0, **changes):
         "data_dir": {"path": "/data", "free_bytes": 7, "device": 1},
         "memory_bytes": 64 * GIB,
         "memory_available_bytes": 60 * GIB,
+        "nics": [{"name": "eth0", "state": "up", "speed_mbit_s": 100_000}],
         "open_files": {"soft": 1024, "hard": 4096},
         "cpus": 8,
         "cpus_allowed": 8,
@@ -79,7 +81,7 @@ def test_hosts_in_order_have_no_findings():
     assert list(judge_memory(hosts, ranks, 30 * GIB, None)) == []
     assert list(judge_open_files(hosts, 3840)) == []
     assert list(judge_setting(hosts)) == []
-    assert list(judge_likeness(hosts)) == []
+    assert list(judge_likeness(traits_of(hosts))) == []
 
 
 # ---------------------------------------------------------------- reach
@@ -310,7 +312,7 @@ def test_env_15_is_not_about_this_machine():
 
 def test_env_16_says_how_hosts_differ():
     hosts = [host("node1"), host("node2", cpus=4, cpus_allowed=4, kernel="6.2")]
-    found = list(judge_likeness([*hosts, host("node3", memory_bytes=32 * GIB)]))
+    found = list(judge_likeness(traits_of([*hosts, host("node3", memory_bytes=32 * GIB)])))
     assert [(finding.severity, finding.text) for finding in found] == [
         ("warning", "memory of the hosts differs: 32.0 to 64.0 GiB"),
         ("warning", "cores of the hosts differ: 8 on node1,node3; 4 on node2"),
@@ -319,8 +321,35 @@ def test_env_16_says_how_hosts_differ():
 
 
 def test_env_16_takes_a_tenth_of_memory_for_alike():
-    assert list(judge_likeness([host(), host("node2", memory_bytes=58 * GIB)])) == []
-    assert list(judge_likeness([host(memory_bytes=1)])) == []
+    hosts = traits_of([host(), host("node2", memory_bytes=58 * GIB)])
+    assert list(judge_likeness(hosts)) == []
+    assert list(judge_likeness(traits_of([host(memory_bytes=1)]))) == []
+
+
+def nics(*speeds, state="up"):
+    return [
+        {"name": f"eth{number}", "state": state, "speed_mbit_s": speed}
+        for number, speed in enumerate(speeds)
+    ]
+
+
+def test_env_16_tells_of_slower_networks():
+    hosts = [
+        host("node1", nics=nics(100_000, 100_000, 1000)),
+        host("node2", nics=nics(25_000, 25_000)),
+    ]
+    assert said(judge_likeness(traits_of(hosts))) == [
+        "warning ENV-16 cluster.hosts: network interfaces of the hosts differ: 1 x 1 Gbit/s, "
+        "2 x 100 Gbit/s on node1; 2 x 25 Gbit/s on node2"
+    ]
+
+
+@pytest.mark.parametrize(
+    "found", ["unknown", nics("unknown"), nics(100_000) + nics(10_000, state="down")]
+)
+def test_env_16_leaves_out_networks_that_tell_nothing_and_links_that_are_down(found):
+    hosts = traits_of([host("node1"), host("node2", nics=found)])
+    assert list(judge_likeness(hosts)) == []
 
 
 # ---------------------------------------------------------------- together

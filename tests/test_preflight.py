@@ -269,7 +269,8 @@ def hosts(monkeypatch, tmp_path):
     musters = []
     known: list[object] = []
 
-    def by_ssh(names, request, **_):
+    def by_ssh(names, question, **_):
+        request = Request(**json.loads(question.stdin))
         musters.append(("asked", tuple(names), request))
         return {name: probed(name, request) for name in names}
 

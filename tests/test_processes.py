@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -208,6 +209,78 @@ time.sleep(60)
         process.kill()
     gone, alive = psutil.wait_procs([child], timeout=5)
     assert (len(gone), alive) == (1, [])
+
+
+# ---------------------------------------------------------------- beside launches
+
+
+@pytest.fixture
+def companion():
+    """Starts a program that runs beside launches."""
+    started = []
+
+    def begin(script, **more):
+        argv = [sys.executable, "-S", "-c", textwrap.dedent(script)]
+        started.append(processes.accompany(argv, env={}, **more))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        processes.kill_family(one.process)
+        for pipe in (one.stdin, one.stdout, one.stderr):
+            os.close(pipe)
+
+
+def test_a_companion_has_pipes_above_the_number_of_a_hostfile(companion):
+    script = "import sys; print(sys.stdin.readline().upper()); print('e', file=sys.stderr)"
+    one = companion(script)
+    os.write(one.stdin, b"word\n")
+    assert one.process.wait(10) == 0
+    assert os.read(one.stdout, 99).split() == [b"WORD"]
+    assert os.read(one.stderr, 99) == b"e\n"
+    assert min(one.stdin, one.stdout, one.stderr) > HOSTFILE_DESCRIPTOR
+
+
+def test_its_input_ends_although_others_were_started_meanwhile(companion, start):
+    one = companion("import sys; print('here', flush=True); sys.stdin.read()")
+    os.read(one.stdout, 99)
+    other = start(SLEEPER)
+    other.stdout.readline()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), one.stdin)
+    assert one.process.wait(10) == 0
+
+
+def test_a_companion_may_end_with_the_thread_that_started_it(companion):
+    made = []
+
+    def begin():
+        made.append(companion(SLEEPER, ends_with_caller=True))
+        os.read(made[0].stdout, 99)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+    assert made[0].process.wait(10) == -signal.SIGTERM
+
+
+def test_end_spares_companions_and_what_they_started(start, companion):
+    script = """
+        import subprocess, sys, time
+        child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+        print(child.pid, flush=True)
+        time.sleep(60)
+    """
+    one = companion(script)
+    child = psutil.Process(int(os.read(one.stdout, 99)))
+    gone = companion("print('here', flush=True)")
+    assert os.read(gone.stdout, 99)
+    process = start(SLEEPER)
+    process.stdout.readline()
+    processes.end(process, grace_s=0, spared=lambda: [one.process.pid, gone.process.pid])
+    assert process.returncode == -signal.SIGKILL
+    assert one.process.poll() is None
+    assert child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    assert gone.process.wait(10) == 0, "its exit status belongs to its owner"
 
 
 def test_output():

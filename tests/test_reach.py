@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from mlps.engine.children import Answer, Line
 from mlps.engine.host_probe import MARK, Request
 from mlps.engine.launch import Argv
-from mlps.engine.reach import by_launcher, by_ssh, is_here, own_addresses, parse_facts, trouble_of
+from mlps.engine.reach import (
+    Question,
+    by_launcher,
+    by_ssh,
+    is_here,
+    name_of,
+    own_addresses,
+    parse_facts,
+    trouble_of,
+)
 
 FACTS = {MARK: "node1", "unix_s": 5.0}
 
@@ -145,9 +154,11 @@ def ssh(tmp_path):
 
 def ask(ssh, *names, limit_s=20.0, python=sys.executable, **request):
     env = {"PATH": os.environ["PATH"]}
-    return by_ssh(
-        names, Request(env={}, **request), ssh=ssh, python=python, env=env, limit_s=limit_s
+    question = Question(
+        argv=(python, "-P", "-m", "mlps.engine.host_probe"),
+        stdin=Request(env={}, **request).as_json(),
     )
+    return by_ssh(names, question, ssh=ssh, env=env, limit_s=limit_s)
 
 
 def test_every_host_is_asked_and_has_its_own_answer(ssh, nothing_left):
@@ -208,3 +219,17 @@ def test_hosts_without_an_answer_have_the_launchers_words(tmp_path):
     found = launch(tmp_path, "echo 'srun: error: node2: not responding' >&2; exit 1", "node2")
     trouble = found["node2"].trouble
     assert (trouble.kind, trouble.text) == ("silent", "srun: error: node2: not responding")
+
+
+@pytest.mark.parametrize(
+    ("host", "names", "name"),
+    [
+        ("node1", ["node1", "node2"], "node1"),
+        ("node2.lan", ["node1", "node2"], "node2"),
+        ("node2", ["node1.lan", "node2.lan"], "node2.lan"),
+        ("node3", ["node1", "node2"], None),
+        pytest.param("node3", ["10.0.0.3"], "10.0.0.3", id="the only one that was asked"),
+    ],
+)
+def test_hosts_are_known_by_what_they_call_themselves(host, names, name):
+    assert name_of(host, names) == name

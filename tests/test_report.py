@@ -98,6 +98,9 @@ entry latency p95, ms: read 20.000, write 20.000
 client CPU 0.250 s per GiB, 100.000 context switches per GiB
 verified 4.00 GiB, 0 mismatches
 of these bytes the block device moved: read 100.0 %, write 100.0 %
+of these bytes the mount moved: read 100.0 %, write 100.0 %
+block device read 0.25 GiB/s, write 0.08 GiB/s; mount read 0.25 GiB/s, write 0.08 GiB/s; network \
+received 0.42 GiB/s, sent 0.25 GiB/s
 50.0 % of the roofline (fio: read 0.750 GiB/s, write 0.250 GiB/s, 0.050 CPU s per GiB; before and \
 after 0.0 % apart)
 working set 32.00 GiB, 400.0 % of the memory of the hosts (8.00 GiB)
@@ -226,3 +229,16 @@ def test_what_is_no_result_or_verdict(sealed, name, content):
     with pytest.raises(ArchiveError) as caught:
         read_published(sealed)
     assert str(caught.value) == f"{path} is no {name}"
+
+
+@pytest.mark.parametrize(
+    ("received", "shown"),
+    [(2**30, True), (2**20, False)],
+    ids=["1 GiB/s", "0.001 GiB/s"],
+)
+def test_a_network_that_carried_nothing_is_not_told(play, player, make_result, received, shown):
+    window = {"receive_bytes": received, "send_bytes": 0, "length_s": 1.0}
+    network = {"host": "node1", "interfaces": ["eth0"], "receive_bytes": received, "send_bytes": 0}
+    given = {"network": [network | {"window": window}]}
+    archive = play(player, behaviours={"run-0": given}).archive
+    assert ("network received 1.00 GiB/s, sent 0.00 GiB/s" in text_of(archive)) == shown

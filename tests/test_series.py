@@ -106,6 +106,19 @@ def test_a_window_between_two_ticks_has_no_load():
     assert loads(tick("n1", 1), tick("n1", 2), first=101.2, last=101.8) == {}
 
 
+def test_the_part_of_a_tick_before_the_end_counts_for_its_time():
+    part = {"partial": True, "dt_ms": 250.0}
+    series = read(
+        HEAD,
+        start("n1"),
+        tick("n1", 1),
+        tick("n1", 2, busy=500, **part),
+        windows={"run": Window(start_unix_s=101, end_unix_s=101.3)},
+    )
+    assert series.hosts["n1"].ticks == 1
+    assert series.loads["run"]["n1"].covered_s == 0.25
+
+
 def test_lateness_moves_a_tick():
     assert loads(tick("n1", 2, late_ms=600), first=101, last=102.1) == {}
 

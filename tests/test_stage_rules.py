@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mlps.engine.stage_rules import judge_rooflines, judge_stage_result
@@ -9,8 +11,9 @@ from mlps.engine.stage_rules import judge_rooflines, judge_stage_result
 GIB = 2**30
 
 
-def judged_result(result, measured=True):
-    return [str(finding) for finding in judge_stage_result("01-run-0", measured, result)]
+def judged_result(result, measured=True, memory_bytes=None):
+    found = judge_stage_result("01-run-0", measured, result, memory_bytes)
+    return [str(finding) for finding in found]
 
 
 def test_a_good_result_has_no_findings(make_result):
@@ -100,7 +103,9 @@ def device(read_bytes, write_bytes):
     ids=["cached", "disturbed"],
 )
 def test_res_05_fires_where_the_device_moved_other_bytes(make_result, read_bytes, text):
-    (finding,) = judge_stage_result("r", True, make_result(device=device(read_bytes, 2 * 2**30)))
+    (finding,) = judge_stage_result(
+        "r", True, make_result(device=device(read_bytes, 2 * 2**30)), None
+    )
     assert (finding.rule, finding.severity) == ("RES-05", "warning")
     assert text in str(finding)
 
@@ -112,7 +117,113 @@ def test_res_05_fires_where_the_device_moved_other_bytes(make_result, read_bytes
 )
 def test_res_05_is_silent(make_result, found):
     result = make_result() if found is None else make_result(device=found)
-    assert judge_stage_result("r", True, result) == []
+    assert judge_stage_result("r", True, result, None) == []
+
+
+# ---------------------------------------------------------------- RES-13 and RES-14
+
+
+def mount(kind, *gib):
+    """The mounts of one host, with their counts where these are given."""
+    counts = zip(("read_bytes", "write_bytes"), gib, strict=False)
+    return [{"host": "n", "type": kind, **{name: round(count * GIB) for name, count in counts}}]
+
+
+def network(receive_gib, send_gib, **more):
+    counts = {"receive_bytes": round(receive_gib * GIB), "send_bytes": round(send_gib * GIB)}
+    return [{"host": "n", "interfaces": ["eth0"], **counts, **more}]
+
+
+def texts(rule, result):
+    findings = judge_stage_result("r", True, result, None)
+    assert all(finding.severity == "warning" for finding in findings)
+    return [finding.text for finding in findings if finding.rule == rule]
+
+
+@pytest.mark.parametrize(
+    ("counted", "text"),
+    [
+        ((1, 2), "read: .* 4294967296 bytes, the mount (nfs4) 1073741824 (25.0 %): a cache .*"),
+        ((4, 2.1), "write: .* 2147483648 bytes, the mount (nfs4) 2254857830 (105.0 %): some.*"),
+    ],
+    ids=["fewer", "more"],
+)
+def test_res_13_fires_where_the_mount_moved_other_bytes(make_result, counted, text):
+    (found,) = texts("RES-13", make_result(mount=mount("nfs4", *counted)))
+    assert re.fullmatch(text.replace("(", r"\(").replace(")", r"\)"), found)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [mount("nfs4", 4.05, 1.97), mount("xfs"), mount("nfs4", 1, 2) + mount("nfs4"), []],
+    ids=["within 2 %", "no counts", "not all count", "no mount"],
+)
+def test_res_13_is_silent(make_result, found):
+    assert texts("RES-13", make_result(mount=found)) == []
+
+
+def test_res_14_fires_where_a_network_file_system_moved_more_than_the_network(make_result):
+    result = make_result(mount=mount("beegfs"), network=network(1, 1.7))
+    rest = "a cache served the rest, or it went past what the counters see"
+    read, write = texts("RES-14", result)
+    assert read == (
+        "read: the benchmark moved 4294967296 bytes on beegfs, the network received 1073741824 "
+        f"(25.0 %): {rest}"
+    )
+    assert write.startswith("write: ")
+    assert write.endswith(f"the network sent 1825361101 (85.0 %): {rest}")
+
+
+def test_res_14_names_what_the_counters_cannot_see(make_result):
+    result = make_result(mount=mount("lustre", 4, 2), network=network(0, 2, unseen=["mlx5_0"]))
+    (text,) = texts("RES-14", result)
+    assert text.endswith("(RDMA over Ethernet: mlx5_0)")
+
+
+@pytest.mark.parametrize(
+    ("mounts", "carried"),
+    [
+        (mount("beegfs"), network(3.7, 1.9)),
+        (mount("nfs4", 4, 2), network(0, 0)),
+        (mount("beegfs"), []),
+        (mount("tmpfs"), network(0, 0)),
+        (mount("beegfs") + mount("xfs"), network(0, 0)),
+    ],
+    ids=["carried", "servers counted", "no interface", "in memory", "not all on a network"],
+)
+def test_res_14_is_silent(make_result, mounts, carried):
+    assert texts("RES-14", make_result(mount=mounts, network=carried)) == []
+
+
+def test_res_14_fires_where_a_local_devices_bytes_came_over_the_network(make_result):
+    result = make_result(device=device(GIB, 2 * GIB), mount=mount("xfs"), network=network(3, 0))
+    assert texts("RES-14", result) == [
+        "read: data_dir is not what it claims: of 4294967296 bytes its block device moved "
+        "1073741824, while the network received 3221225472"
+    ]
+    assert len(texts("RES-05", result)) == 1
+
+
+@pytest.mark.parametrize(
+    ("on_device", "received"),
+    [(4 * GIB, 9), (4 * GIB - 2**27, 9), (GIB, 2)],
+    ids=["all on the device", "little is missing", "the network did not carry it"],
+)
+def test_res_14_is_silent_of_a_local_device(make_result, on_device, received):
+    found = device(on_device, 2 * GIB)
+    result = make_result(device=found, mount=mount("ext4"), network=network(received, 9))
+    assert texts("RES-14", result) == []
+
+
+def test_too_few_bytes_are_compared_with_nothing(make_result):
+    result = make_result(mount=mount("nfs4", 0, 0), device=device(0, 0), network=network(0, 0))
+    lustre = result | {"mount": mount("lustre", 0, 0)}
+    for io in result["io"].values():
+        io["total_bytes"] = 2**28 - 1
+    assert [
+        *judge_stage_result("r", True, result, None),
+        *judge_stage_result("r", True, lustre, None),
+    ] == []
 
 
 # ---------------------------------------------------------------- RES-06
@@ -297,9 +408,8 @@ def test_res_10_is_silent_for_stages_that_are_not_measured(make_result):
 # ---------------------------------------------------------------- RES-11
 
 
-def working_set(make_result, gib, *, direct, memory_gib=(8, 8)):
+def working_set(make_result, gib, *, direct):
     result = make_result(details={"working_set_bytes": gib * GIB})
-    result["ranks"]["host_memory_bytes"] = [memory and memory * GIB for memory in memory_gib]
     result["core"]["direct"] = direct
     return result
 
@@ -313,17 +423,17 @@ def working_set(make_result, gib, *, direct, memory_gib=(8, 8)):
     ids=["direct", "buffered"],
 )
 def test_res_11_fires_for_a_small_working_set(make_result, direct, severity, text):
-    assert judged_result(working_set(make_result, 23, direct=direct)) == [
+    assert judged_result(working_set(make_result, 23, direct=direct), memory_bytes=8 * GIB) == [
         f"{severity} RES-11 01-run-0: the working set is 23.00 GiB, less than 3 x the 8.00 GiB of "
         f"memory of the hosts: {text}\n  hint: a larger working set"
     ]
 
 
 def test_res_11_is_silent_for_a_large_working_set_and_where_sizes_are_not_known(make_result):
-    assert judged_result(working_set(make_result, 24, direct=False)) == []
-    unknown = working_set(make_result, 1, direct=False, memory_gib=(None, None))
-    assert judged_result(unknown) == []
-    assert judged_result(make_result(details={"working_set_bytes": 1})) == []
+    large = working_set(make_result, 24, direct=False)
+    assert judged_result(large, memory_bytes=8 * GIB) == []
+    assert judged_result(working_set(make_result, 1, direct=False)) == []
+    assert judged_result(make_result(), memory_bytes=8 * GIB) == []
 
 
 # ---------------------------------------------------------------- TRC-01

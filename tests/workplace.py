@@ -8,6 +8,9 @@ from pathlib import Path
 
 MLPS = Path(sys.executable).with_name("mlps")
 
+# Tests run beside each other: a host that answers late is busy and not lost.
+PATIENT = ("preflight.ssh_limit_s=30", "preflight.launch_limit_s=30")
+
 # A whole job in about three seconds, with every stage of the quick benchmark: chunks of 96 KiB.
 SMALL = (
     "benchmark=kvcache/quick",
@@ -17,6 +20,7 @@ SMALL = (
     "benchmark.queue_depth=2",
     "benchmark.ramp_s=0.1",
     "benchmark.duration_s=0.4",
+    *PATIENT,
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..contract import Document
 from ..io_core.account import Account
 from ..io_core.blocks import run_key
 from ..io_core.control import Control
-from ..io_core.devices import moved_behind
+from ..io_core.counts import Counter
 from ..io_core.directory import is_own, make_directory, recognise, remove_files, remove_if_empty
 from ..io_core.executor import Executor, Settings, executor_for
 from ..io_core.files import (
@@ -25,6 +25,7 @@ from ..io_core.files import (
     sync_directory,
     sync_file_system,
 )
+from ..io_core.meter import Meter, counters_behind
 from ..io_core.operations import Stream
 from ..result import Core, Plan, usage_now, window_of
 from ..stage import Session
@@ -81,6 +82,9 @@ class Bench:
         self._files: OpenFiles | None = None
         self._executor: Executor | None = None
         self._settings: Settings | None = None
+        self._counters: tuple[Counter, ...] = ()
+        self._followed: Followed | None = None
+        self._streams: list[Stream] = []
 
     def new_plan(self) -> RankPlan:
         """The rank's plan from its start. Each shard goes through one of its own."""
@@ -203,16 +207,23 @@ class Bench:
         self._outcome.sums["warming_bytes"] = account.write.total_bytes
         self._start()
 
-    def measure(self, control: Control) -> None:
-        """Carries out the plan until the window ends, then waits for what is in flight."""
-        account = self._outcome.account = Account()
+    def ready(self, control: Control) -> None:
+        """The same for a run, and plans its first operations, which shall not wait for that."""
+        self.warm(control)
         # Every shard goes through the whole plan, so what the first one meets is all of it.
-        followed = Followed(self.new_plan())
+        self._followed = followed = Followed(self.new_plan())
         others = (self.new_plan() for _ in range(self.shards - 1))
         plans: Iterator[Followed | RankPlan] = chain([followed], others)
         streams = _sharded(
             lambda: first_requests(next(plans).rows(), self.workload.requests), self.shards
         )
+        self._streams = [_begun(stream) for stream in streams]
+
+    def measure(self, control: Control) -> None:
+        """Carries out the plan until the window ends, then waits for what is in flight."""
+        account = self._outcome.account = Account()
+        followed, streams = self._followed, self._streams
+        assert followed is not None, "a phase before this one begins to plan"
         try:
             with self._observed(control, account):
                 self._execute(streams, control, account)
@@ -338,6 +349,8 @@ class Bench:
         assert settings is not None, "a phase before this one opens the files"
         self._executor = executor_for(self.opened_files, settings)
         self._outcome.core = _core(self._executor, self.opened_files, settings)
+        # Now: what is to be found out about them shall not be in the way of timed I/O.
+        self._counters = counters_behind(self._job.directory)
 
     def _execute(self, streams: Sequence[Stream], control: Control, account: Account) -> None:
         self._ready_executor.execute(streams, control, account)
@@ -381,17 +394,18 @@ class Bench:
 
     @contextmanager
     def _observed(self, control: Control, account: Account) -> Iterator[None]:
-        """Reports window, processor time and device of what is done inside, however it ends."""
-        before = usage_now()
-        device = moved_behind(self._job.directory)
+        """Reports window, processor time and counters of what is done inside, however it ends."""
+        meter = Meter(self._counters, control)
         try:
-            yield
+            with meter:
+                before = usage_now()
+                try:
+                    yield
+                finally:
+                    self._outcome.window = window_of(control, account.last_ns)
+                    self._outcome.usage = usage_now().since(before)
         finally:
-            after = moved_behind(self._job.directory)
-            if device is not None and after is not None:
-                self._outcome.moved = after.since(device)
-            self._outcome.window = window_of(control, account.last_ns)
-            self._outcome.usage = usage_now().since(before)
+            self._outcome.moved = meter.moved()
 
 
 def _core(executor: Executor, files: OpenFiles, settings: Settings) -> Core:
@@ -411,6 +425,11 @@ def _core(executor: Executor, files: OpenFiles, settings: Settings) -> Core:
 def _sharded(make: Callable[[], Stream], shards: int) -> list[Stream]:
     """A stream for each shard of an executor, each out of one that `make` makes anew."""
     return [of_shard(make(), shard, shards) for shard in range(shards)]
+
+
+def _begun(stream: Stream) -> Stream:
+    """The same stream, its first block made now."""
+    return chain(list(islice(stream, 1)), stream)
 
 
 def _spread(rows: Stream) -> Stream:

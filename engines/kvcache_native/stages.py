@@ -262,7 +262,8 @@ def _open(session: Session, bench: Bench, *, for_search: bool = False) -> None:
     bench.describe()
     opening = bench.open_to_search if for_search else bench.open
     session.phase("opening", opening, unit="files", total=0)
-    session.phase("warming", bench.warm, unit="bytes", total=bench.warming_bytes)
+    readying = bench.warm if for_search else bench.ready
+    session.phase("warming", readying, unit="bytes", total=bench.warming_bytes)
 
 
 def _survey(session: Session, source: TraceSource) -> TraceSurvey:

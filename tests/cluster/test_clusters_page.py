@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from workplace import PATIENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mpi]
 
@@ -16,7 +17,7 @@ STEPS = PAGE.partition("\n## ")[0]
 # So that each step takes seconds; and what hosts of a test need: their ssh, and root.
 QUICK = (
     "benchmark.chunk_tokens=4 benchmark.chunks_per_user=8 benchmark.ramp_s=0.1 "
-    "benchmark.duration_s=0.5"
+    f"benchmark.duration_s=0.5 {' '.join(PATIENT)}"
 )
 AS_ROOT = "launcher.run_as_root=true"
 

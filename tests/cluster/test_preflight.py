@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -99,7 +100,8 @@ def only(findings, rule, host):
 def test_hosts_in_order_are_ready_and_show_what_was_checked(site):
     done = site.mlps("doctor", *site.words())
     assert (done.returncode, done.stderr) == (0, "")
-    assert "node[1-2]  ssh" in done.stdout
+    # Together where all is equal; on a busy machine their clocks seem to differ.
+    assert re.findall(r"^(node\S+) +ssh", done.stdout, re.M) in (["node[1-2]"], ["node1", "node2"])
     assert "ok          CAP-02  every rank sees the same data_dir" in done.stdout
     assert done.stdout.endswith("ready\n")
     site.check_nothing_left()

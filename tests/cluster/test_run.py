@@ -52,6 +52,20 @@ def test_eight_hosts_that_share_no_results(make_place, flavour, check):
         assert node.run(["ls", "-A", place.results_dir]).stdout == ""
 
 
+def test_each_host_counts_its_own_network_and_their_one_machine_its_device_once(make_place, load):
+    place = make_place(2)
+    done = place.run(*place.small("cluster=2node", "launcher=mpich", "benchmark.ranks_per_host=2"))
+    assert done.returncode == 0, done.stderr
+    result = load(place.archive() / "stages/01-run-0/result.json")
+    networks = [(entry["host"], entry["interfaces"]) for entry in result["network"]]
+    assert networks == [(name, ["eth0"]) for name in place.cluster.names]
+    assert all(entry["receive_bytes"] > 0 for entry in result["network"])
+    assert len(result["mount"]) == 1
+    assert len(result["device"]) <= 1  # none on a tmpfs
+    for entry in [*result["network"], *result["device"]]:
+        assert 0.3 < entry["window"]["length_s"] < 5
+
+
 def test_openmpi_4(make_place, openmpi4, check):
     place = make_place(2, **openmpi4)
     done = place.run(*place.small("cluster=2node", "launcher=openmpi4", AS_ROOT))

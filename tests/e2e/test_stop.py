@@ -50,7 +50,8 @@ def ended(place, process, code: int, load, wait_for):
     return load(archive / "stages/01-run-0/outcome.json"), err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+# SIGTERM: in tests/e2e/test_replay.py and, from Slurm, in tests/cluster.
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_one_request_ends_gracefully(place, running, load, wait_for, number):
     process, _ = running()
     process.send_signal(number)
@@ -74,14 +75,14 @@ def test_two_requests_end_at_once(place, running, load, wait_for):
     assert (outcome["status"], outcome["reason"]) == ("failed", "killed")
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_rank_is_named(place, running, load, wait_for, rank):
+# Rank 0, the one that speaks for all: in tests/cluster.
+def test_a_killed_rank_is_named(place, running, load, wait_for):
     process, ranks = running()
-    victim = ranks[rank]
+    victim = ranks[1]
     victim.kill()
     outcome, err = ended(place, process, 4, load, wait_for)
     assert (outcome["status"], outcome["reason"]) == ("failed", "rank_died")
-    assert outcome["message"].startswith(f"rank {rank} on ")
+    assert outcome["message"].startswith("rank 1 on ")
     assert f"(pid {victim.pid}) died" in outcome["message"]
     assert outcome["message"] in err
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -36,11 +38,16 @@ def job_of(benchmark):
 # ---------------------------------------------------------------- the packaged benchmarks
 
 
-def packaged(name):
-    """A packaged benchmark's sections, one for each of its options."""
+@cache
+def composed(name):
     words = [f"benchmark={name}", "benchmark.trace.path=/data/trace"]
     words = words if name == "kvcache/trace" else words[:1]
-    benchmark = compose(words, conf_dirs=(), cwd=Path("/")).values["benchmark"]
+    return compose(words, conf_dirs=(), cwd=Path("/")).values["benchmark"]
+
+
+def packaged(name):
+    """A packaged benchmark's sections, one for each of its options."""
+    benchmark = deepcopy(composed(name))
     options = benchmark["options"] or [{"set": {}}]
     return [merged(benchmark, option["set"]) for option in options]
 

@@ -462,6 +462,22 @@ def test_a_run_that_was_cut_short_is_followed_by_one_that_verifies(job):
         all_compared(bench.solo("run"))
 
 
+def test_the_first_operations_are_planned_before_the_clock_starts(job, monkeypatch):
+    planned_s = []
+
+    class Noted(engine_bench.Followed):
+        def rows(self):
+            for block in super().rows():
+                planned_s.append(time.time())
+                yield block
+
+    monkeypatch.setattr(engine_bench, "Followed", Noted)
+    bench = job("turns")
+    complete(bench.solo("prepare"))
+    result = complete(bench.solo("run"))
+    assert planned_s[0] < result["window"]["start_unix_s"]
+
+
 def test_the_state_counts_runs_before_they_store_anything(job):
     bench = job("turns")
     complete(bench.solo("prepare"))

@@ -296,7 +296,7 @@ def test_a_search_in_a_closed_loops_job_is_an_open_loop(job):
 def test_too_high_a_rate_is_seen_to_its_end(quick):
     """Unlike a run, a probe is not cut short because requests have to wait."""
     quick.workload = "prefix"
-    search = GENEROUS | {"start_per_s": 1e6, "requests_min": 150, "probes_max": 2}
+    search = GENEROUS | {"start_per_s": 5e4, "requests_min": 150, "probes_max": 2}
     quick.changes = {"search": search, "duration_s": 1e-6, "backlog_max": 1}
     assert quick.solo("prepare")["status"] == "complete"
     result = quick.solo("search")

@@ -9,14 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.resources import files
-from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
-import psutil
 
 from mlps.engines.io_core.account import Account, Tally
-from mlps.engines.io_core.devices import Moved
 from mlps.engines.io_core.executor import Refusal
 from mlps.engines.result import (
     Core,
@@ -24,7 +21,6 @@ from mlps.engines.result import (
     Plan,
     Usage,
     Window,
-    _devices,
     gather_result,
     usage_now,
 )
@@ -158,7 +154,6 @@ def test_two_ranks_become_one_result():
     assert result["ranks"]["requests"] == [1, 1]
     assert result["ranks"]["request_p95_ns"] == [400, 401]
     assert result["ranks"]["context_switches"] == [40, 41]
-    assert result["ranks"]["host_memory_bytes"] == [psutil.virtual_memory().total] * 2
     assert result["details"] == {"fact": 0, "sum": 21, "list": ["item 0", "item 1"]}
 
 
@@ -242,19 +237,3 @@ def test_what_failed_before_it_began_has_a_result():
     assert result["errors"] == [{"rank": 1, "host": "two", "message": "no"}]
     assert result["window"] is result["plan"] is result["core"] is None
     assert result["io"] == {}
-
-
-def test_hosts_that_are_containers_of_one_machine_have_one_count():
-    def rank(machine, read_bytes, device="sda"):
-        moved = Moved(device=device, machine=machine, read_bytes=read_bytes, write_bytes=7)
-        return SimpleNamespace(moved=moved)
-
-    records = [rank("m", 5), rank("m", 9), rank("n", 4), rank("m", 1, "sdb")]
-    hosts = ["node1", "node2", "node3", "node2"]
-    found = _devices(records, hosts)
-    assert [(entry["host"], entry["device"], entry["read_bytes"]) for entry in found] == [
-        ("node1", "sda", 9),
-        ("node3", "sda", 4),
-        ("node2", "sdb", 1),
-    ]
-    assert _devices([SimpleNamespace(moved=None)], ["node1"]) == []
