@@ -155,7 +155,7 @@ int64_t clock_ns(void)
 	return now.tv_sec * SECOND_NS + now.tv_nsec;
 }
 
-static void wait_until_signal(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t ns)
+void wait_until_signal(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t ns)
 {
 	if (ns < 0) {
 		pthread_cond_wait(condition, lock);
@@ -171,7 +171,7 @@ void wait_for_news(struct shard *shard, int64_t ns)
 	wait_until_signal(&shard->news, &shard->lock, ns);
 }
 
-static void make_condition(pthread_cond_t *condition)
+void make_condition(pthread_cond_t *condition)
 {
 	pthread_condattr_t attributes;
 	pthread_condattr_init(&attributes);
@@ -186,7 +186,7 @@ static _Noreturn void out_of_memory(void)
 	abort();
 }
 
-static void *allocated(size_t count, size_t bytes)
+void *allocated(size_t count, size_t bytes)
 {
 	void *memory = calloc(count ? count : 1, bytes);
 	if (memory == NULL)
@@ -247,11 +247,10 @@ uint32_t core_bucket(uint64_t value, uint32_t exact_bits)
 	return (shift << (exact_bits - 1)) + (uint32_t)(value >> shift);
 }
 
-static void note(struct scheduler *s, int which, int64_t value)
+void series_note(struct series *series, int64_t value, uint32_t exact_bits)
 {
-	struct series *series = &s->account->series[which];
 	uint64_t positive = value < 0 ? 0 : (uint64_t)value;
-	series->counts[core_bucket(positive, s->core->config.exact_bits)]++;
+	series->counts[core_bucket(positive, exact_bits)]++;
 	series->sum_low += positive;
 	series->sum_high += series->sum_low < positive;
 	if (series->count == 0 || value < series->minimum)
@@ -259,6 +258,11 @@ static void note(struct scheduler *s, int which, int64_t value)
 	if (series->count == 0 || value > series->maximum)
 		series->maximum = (int64_t)positive;
 	series->count++;
+}
+
+static void note(struct scheduler *s, int which, int64_t value)
+{
+	series_note(&s->account->series[which], value, s->core->config.exact_bits);
 }
 
 static uint64_t mix(uint64_t word)

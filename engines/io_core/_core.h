@@ -1,10 +1,12 @@
-/* What the scheduler of a shard (_core.c) and its transports (_transports.c) share. */
+/* What the scheduler of a shard (_core.c), its transports (_transports.c) and the reader of batches
+ * (_reader.c) share. */
 #ifndef MLPS_CORE_H
 #define MLPS_CORE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { LOAD = 0, STORE = 1, KINDS = 2, PURPOSES = 16 };
@@ -135,6 +137,13 @@ struct shard {
 };
 
 int64_t clock_ns(void);
+/* Zeroed memory; without any left the process ends. */
+void *allocated(size_t count, size_t bytes);
+/* A condition on CLOCK_MONOTONIC. */
+void make_condition(pthread_cond_t *condition);
+/* For ever if ns < 0; the lock is held. */
+void wait_until_signal(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t ns);
+void series_note(struct series *series, int64_t value, uint32_t exact_bits);
 /* Waits on `news`, for ever if ns < 0; the lock is held. */
 void wait_for_news(struct shard *shard, int64_t ns);
 #endif

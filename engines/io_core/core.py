@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, cast
 
@@ -65,7 +65,9 @@ class _Flow(ctypes.Structure):
     )
 
 
-class _Series(ctypes.Structure):
+class Series(ctypes.Structure):
+    """A histogram whose counts C adds to."""
+
     _fields_ = (
         ("counts", ctypes.c_void_p),
         ("sum_low", ctypes.c_uint64),
@@ -74,6 +76,12 @@ class _Series(ctypes.Structure):
         ("minimum", ctypes.c_int64),
         ("maximum", ctypes.c_int64),
     )
+
+    def tell(self, histogram: Histogram) -> None:
+        """Completes the histogram whose counts these are."""
+        if self.count:
+            histogram.total = self.sum_high << 64 | self.sum_low
+            histogram.minimum, histogram.maximum = self.minimum, self.maximum
 
 
 class _Failure(ctypes.Structure):
@@ -92,7 +100,7 @@ class _Failure(ctypes.Structure):
 class _Account(ctypes.Structure):
     _fields_ = (
         ("flows", _Flow * 2),
-        ("series", _Series * _SERIES),
+        ("series", Series * _SERIES),
         ("timeline", ctypes.c_void_p * 2),
         ("bins", ctypes.c_int64),
         ("sizes", ctypes.c_void_p * 2),
@@ -109,6 +117,8 @@ class _Account(ctypes.Structure):
 
 
 _Accounts = ctypes.Array[_Account]
+# What a function in C returns, and what it takes.
+Signature = tuple[Any, tuple[Any, ...]]
 
 
 class CoreExecutor:
@@ -261,9 +271,7 @@ class _ShardAccount:
     def read(self, in_c: _Account) -> Account:
         """The account as it stands in C, which is a copy of `in_c` with the same pointers."""
         for series, histogram in zip(in_c.series, self._histograms, strict=True):
-            if series.count:
-                histogram.total = series.sum_high << 64 | series.sum_low
-                histogram.minimum, histogram.maximum = series.minimum, series.maximum
+            series.tell(histogram)
         account = Account()
         account.read, account.write = (self._flow(in_c, kind) for kind in range(2))
         account.checks = Checks(
@@ -309,7 +317,7 @@ def load_library() -> ctypes.CDLL:
         library = ctypes.CDLL(found.origin)
     except OSError as error:
         raise CoreRefused(f"cannot load the compiled core: {error}") from error
-    _declare(library)
+    declare(library, _signatures())
     sizes = (ctypes.c_uint32 * 4)()
     library.core_sizes(sizes)
     ours = (OPERATION.itemsize, *(ctypes.sizeof(each) for each in (_Config, _Account, Clocks)))
@@ -318,9 +326,18 @@ def load_library() -> ctypes.CDLL:
     return library
 
 
-def _declare(library: ctypes.CDLL) -> None:
+def declare(library: ctypes.CDLL, signatures: Mapping[str, Signature]) -> None:
+    """Tells a library what its functions take and return; raises CoreRefused if one is missing."""
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name, None)
+        if function is None:
+            raise CoreRefused("the compiled core is of another version: install mlps again")
+        function.restype, function.argtypes = result, arguments
+
+
+def _signatures() -> dict[str, Signature]:
     core, shard = ctypes.c_void_p, ctypes.c_uint32
-    signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    return {
         "core_open": (core, (ctypes.c_void_p, ctypes.c_char_p)),
         "core_unregistered": (ctypes.c_char_p, (core,)),
         "core_start": (None, (core, ctypes.c_void_p, ctypes.c_void_p)),
@@ -334,11 +351,6 @@ def _declare(library: ctypes.CDLL) -> None:
         "core_sizes": (None, (ctypes.c_void_p,)),
         "core_bucket": (ctypes.c_uint32, (ctypes.c_uint64, ctypes.c_uint32)),
     }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, name, None)
-        if function is None:
-            raise CoreRefused("the compiled core is of another version: install mlps again")
-        function.restype, function.argtypes = result, arguments
 
 
 def _tell_live(control: Control, accounts: _Accounts) -> None:

@@ -59,7 +59,7 @@ def open_files(paths: Sequence[Path], *, direct: bool, dsync: bool = False) -> O
     opened through the cache and the reason is kept.
     """
     _allow_open_files(len(paths))
-    alignment, refused = _probe(paths[0]) if direct and paths else (1, None)
+    alignment, refused = probe_direct(paths[0]) if direct and paths else (1, None)
     direct = direct and refused is None
     extra = (os.O_DIRECT if direct else 0) | (os.O_DSYNC if dsync else 0)
     return OpenFiles(
@@ -145,8 +145,11 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
-def _probe(path: Path) -> tuple[int, str | None]:
-    """The alignment that direct I/O on a file needs, or 1 and why there is none."""
+def probe_direct(path: Path) -> tuple[int, str | None]:
+    """The alignment that direct I/O on a file needs, or 1 and why there is none.
+
+    Raises EngineError if the file cannot be opened or read.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     except OSError as error:
@@ -171,7 +174,7 @@ def _probe_in(directory: Path) -> tuple[int, str | None]:
     path = directory / "PROBE"
     try:
         path.write_bytes(bytes(BLOCK_BYTES))
-        return _probe(path)
+        return probe_direct(path)
     except OSError as error:
         raise storage_error(error, "write", path) from error
     finally:

@@ -1,0 +1,1 @@
+"""Training: datasets, and the input pipelines that read them for simulated accelerators."""
