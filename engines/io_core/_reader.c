@@ -26,8 +26,11 @@ enum { READER_STACK_BYTES = 256 * 1024, BLOCKS_HELD = 4 };
 #define SPIN_NS 150000LL
 /* What a read does is in three parts; `reason` of a failure. */
 enum { READ_OPENS = 1, READ_READS, READ_IS_SHORT };
-/* What a wait ends with. */
-enum { BATCH_READY, BATCH_PENDING, BATCH_FAILED, READER_STOPPED, BATCH_UNKNOWN };
+/* What a wait or a step ends with. */
+enum {
+	BATCH_READY, BATCH_PENDING, BATCH_FAILED, READER_STOPPED, BATCH_UNKNOWN, STEP_COMPUTES,
+	READER_CLOSED
+};
 
 /* The structures up to the next comment are mirrored in reader_core.py. */
 struct read_row {
@@ -65,7 +68,7 @@ struct reader_failure {
 };
 
 struct reader_step {
-	int64_t waited_ns, begun_ns, ended_ns;
+	int64_t waited_ns, begun_ns, computed_ns;
 };
 
 /* A block as it is kept, in one piece of memory. */
@@ -712,13 +715,16 @@ int64_t reader_compute(int64_t until_ns, int64_t patience_ns)
 int reader_step(struct reader *r, uint64_t batch, int64_t compute_ns, int64_t patience_ns,
 		struct reader_step *step)
 {
+	if (r == NULL)
+		return READER_CLOSED;
+	step->waited_ns = 0;
 	int status = reader_wait(r, batch, patience_ns, &step->waited_ns);
 	if (status != BATCH_READY)
 		return status;
+	step->begun_ns = clock_ns(); /* an accelerator that has its batch waits for nobody */
 	reader_release(r, batch);
-	step->begun_ns = clock_ns();
-	step->ended_ns = reader_compute(step->begun_ns + compute_ns, patience_ns);
-	return BATCH_READY;
+	step->computed_ns = reader_compute(step->begun_ns + compute_ns, patience_ns) - step->begun_ns;
+	return step->computed_ns < compute_ns ? STEP_COMPUTES : BATCH_READY;
 }
 
 /* What can be seen from outside */

@@ -170,7 +170,10 @@ class Reader(Protocol):
         """Lets go of a batch that was waited for, and of all before it, so that others are read."""
 
     def step(self, batch: int, compute_ns: int) -> Step:
-        """Waits for a batch, releases it, and computes for exactly that time, which is to sleep."""
+        """Waits for a batch, and computes for exactly that time, which is to sleep.
+
+        The batch is released as the computation begins, that others are read meanwhile.
+        """
 
     def account(self) -> ReaderAccount:
         """All that was counted so far."""

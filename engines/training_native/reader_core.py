@@ -32,7 +32,7 @@ from .reader import (
 _PATH_BYTES = 4096
 # The enumerations of _reader.c.
 _OPENS, _READS, _SHORT = range(1, 4)
-_READY, _PENDING, _FAILED, _STOPPED, _UNKNOWN = range(5)
+_READY, _PENDING, _FAILED, _STOPPED, _UNKNOWN, _COMPUTES, _CLOSED = range(7)
 
 
 class _Config(ctypes.Structure):
@@ -83,7 +83,7 @@ class _Failure(ctypes.Structure):
 
 
 class _Step(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("waited_ns", "begun_ns", "ended_ns"))
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("waited_ns", "begun_ns", "computed_ns"))
 
 
 class CoreReader:
@@ -97,6 +97,7 @@ class CoreReader:
         self._settings = settings
         self._direct: bool | None = None if settings.direct and settings.enabled else False
         self._library = _load()
+        self._take_step = self._library.reader_step
         self._step = _Step()
         self._step_there = ctypes.addressof(self._step)
         self._reader: int | None = self._open()
@@ -154,19 +155,26 @@ class CoreReader:
 
     def step(self, batch: int, compute_ns: int) -> Step:
         """Waits for a batch, releases it, computes; see `Reader`."""
-        step, library = self._step, self._library
-        step.waited_ns = 0
-        status = _PENDING
+        # As little as can be: behind a sleep nothing of this is in the processor's caches.
+        status = self._take_step(self._reader, batch, compute_ns, PATIENCE_NS, self._step_there)
+        if status == _READY:
+            return Step(self._step.waited_ns, self._step.computed_ns)
+        return self._long_step(status, batch, compute_ns)
+
+    def _long_step(self, status: int, batch: int, compute_ns: int) -> Step:
+        """Goes on with a step that took longer than a call may."""
+        step, waited_ns = self._step, self._step.waited_ns
         while status == _PENDING:
-            status = library.reader_step(
+            status = self._take_step(
                 self._alive(), batch, compute_ns, PATIENCE_NS, self._step_there
             )
-        if status != _READY:
+            waited_ns += step.waited_ns
+        if status not in (_READY, _COMPUTES):
             self._raise(status, batch)
-        begun_ns, ended_ns = step.begun_ns, step.ended_ns
-        while ended_ns < begun_ns + compute_ns:
-            ended_ns = library.reader_compute(begun_ns + compute_ns, PATIENCE_NS)
-        return Step(step.waited_ns, ended_ns - begun_ns)
+        computed_ns, end_ns = step.computed_ns, step.begun_ns + compute_ns
+        while computed_ns < compute_ns:
+            computed_ns = self._library.reader_compute(end_ns, PATIENCE_NS) - step.begun_ns
+        return Step(waited_ns, computed_ns)
 
     def account(self) -> ReaderAccount:
         """All that was counted so far."""
@@ -219,10 +227,12 @@ class CoreReader:
 
     def _alive(self) -> int:
         if self._reader is None:
-            raise ValueError("the reader is closed")
+            self._raise(_CLOSED, 0)
         return self._reader
 
     def _raise(self, status: int, batch: int) -> NoReturn:
+        if status == _CLOSED:
+            raise ValueError("the reader is closed")
         if status == _STOPPED:
             raise EngineError("the reader was stopped")
         if status == _UNKNOWN:
