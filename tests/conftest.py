@@ -534,7 +534,7 @@ def _children() -> list[psutil.Process]:
 # ---------------------------------------------------------------- processes and files
 
 
-def wait_for(condition, what: str, limit_s: float = 30.0):
+def wait_for(condition, what: str, limit_s: float = 90.0):
     """The first true value of a condition; fails where there is none in time."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
