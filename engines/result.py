@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -100,8 +100,9 @@ class Outcome:
 
     `rates` are counts of the window, `ratios` a part and its whole; both are added over ranks. In
     the result's details `facts` are rank 0's, `sums` are added and `lists` joined over ranks.
-    `search` and `roofline` have the form of the result's; rank 0's search is the result's, the
-    bytes and processor seconds of rooflines are added, and the longest counts.
+    `search`, `roofline`, `training` and `dataset` have the form of the result's. Of rooflines the
+    bytes and processor seconds are added, and the longest counts; of the others rank 0's is the
+    result's. `latencies` are histograms beside the account's, of the same names in all ranks.
     """
 
     account: Account | None = None
@@ -115,8 +116,11 @@ class Outcome:
     facts: Document = field(default_factory=dict)
     sums: dict[str, int] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
+    latencies: dict[str, Histogram] = field(default_factory=dict)
     search: Document | None = None
     roofline: Document | None = None
+    training: Document | None = None
+    dataset: Document | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +175,8 @@ class _Record:
     lists: dict[str, list[str]]
     search: Document | None
     roofline: Document | None
+    training: Document | None
+    dataset: Document | None
 
 
 def window_of(control: Control, last_ns: int) -> Window:
@@ -190,9 +196,10 @@ def gather_result(
 ) -> Document:
     """The result event without what names the stage; complete on rank 0, empty elsewhere."""
     account = outcome.account or Account()
-    records = world.gather(_record(outcome, account))
-    read_counts, write_counts, *others = _summed(world, _counted(account))
-    latency_counts = dict(zip(_latencies(account), others, strict=False))
+    latencies = _latencies(account) | outcome.latencies
+    records = world.gather(_record(outcome, account, latencies))
+    read_counts, write_counts, *others = _summed(world, _counted(account, latencies))
+    latency_counts = dict(zip(latencies, others, strict=False))
     timelines, sizes = others[-4:-2], [flat.reshape(SIZE_CLASSES, -1) for flat in others[-2:]]
     if world.rank != 0:
         return {}
@@ -219,6 +226,8 @@ def gather_result(
         if any_io
         else {},
         "search": records[0].search,
+        "training": records[0].training,
+        "dataset": records[0].dataset,
         "roofline": _merge_rooflines([r.roofline for r in records if r.roofline]),
         "timeline": _timeline(timelines, window["length_s"]) if any_io and window else None,
         "verify": {
@@ -234,12 +243,12 @@ def gather_result(
     }
 
 
-def _counted(account: Account) -> list[Int64s]:
+def _counted(account: Account, latencies: Mapping[str, Histogram]) -> list[Int64s]:
     """All counts of a rank that are added over ranks, each array flat and always as long."""
     flows = (account.read, account.write)
     return [
         *(flow.latency.counts for flow in flows),
-        *(histogram.counts for histogram in _latencies(account).values()),
+        *(histogram.counts for histogram in latencies.values()),
         *(flow.timeline for flow in flows),
         *(_size_sums(flow.entries).ravel() for flow in flows),
     ]
@@ -268,11 +277,11 @@ def _widest(spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return (min(first for first, _ in held), max(end for _, end in held)) if held else (0, 0)
 
 
-def _record(outcome: Outcome, account: Account) -> _Record:
+def _record(outcome: Outcome, account: Account, latencies: Mapping[str, Histogram]) -> _Record:
     return _Record(
         read=_counters(account.read),
         write=_counters(account.write),
-        latency={name: _extent(histogram) for name, histogram in _latencies(account).items()},
+        latency={name: _extent(histogram) for name, histogram in latencies.items()},
         backlog_max=account.requests.backlog_max,
         overloaded=account.requests.overloaded,
         requests=account.requests.completed,
@@ -293,6 +302,8 @@ def _record(outcome: Outcome, account: Account) -> _Record:
         lists=outcome.lists,
         search=outcome.search,
         roofline=outcome.roofline,
+        training=outcome.training,
+        dataset=outcome.dataset,
     )
 
 
