@@ -121,6 +121,10 @@ class Session:
         """The small values of all ranks, by rank, in every rank."""
         return self._world.broadcast(self._world.gather(value))
 
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all ranks, by rank, on rank 0; an empty list elsewhere."""
+        return self._world.gather(value)
+
     def merged(self, histogram: Histogram) -> Histogram:
         """The histograms of all ranks in one on rank 0; elsewhere without its counts."""
         return merge_histogram(self._world, histogram)

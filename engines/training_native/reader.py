@@ -9,7 +9,7 @@ sequence of batches, as an epoch is, and is closed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -138,6 +138,14 @@ class ReaderAccount:
     timeline: Int64s = field(default_factory=lambda: np.zeros(TIMELINE_BINS, dtype=np.int64))
 
 
+Idle = Callable[[], bool]
+
+
+def always() -> bool:
+    """Nothing else is to be seen to: a step goes on."""
+    return True
+
+
 class Reader(Protocol):
     """Reads batches for one consumer, on whose thread all is called but `stop`.
 
@@ -169,10 +177,11 @@ class Reader(Protocol):
     def release(self, batch: int) -> None:
         """Lets go of a batch that was waited for, and of all before it, so that others are read."""
 
-    def step(self, batch: int, compute_ns: int) -> Step:
+    def step(self, batch: int, compute_ns: int, idle: Idle = always) -> Step:
         """Waits for a batch, and computes for exactly that time, which is to sleep.
 
-        The batch is released as the computation begins, that others are read meanwhile.
+        The batch is released as the computation begins, that others are read meanwhile. A step that
+        lasts asks `idle` now and then; after a no it ends as if the reader were stopped.
         """
 
     def account(self) -> ReaderAccount:
@@ -205,6 +214,11 @@ def direct_refusal(settings: Reading, block: Block) -> str | None:
     if not block.paths:
         return None
     return probe_direct(settings.directory / block.paths[0])[1]
+
+
+def was_stopped() -> EngineError:
+    """What a wait ends with when nothing comes any more."""
+    return EngineError("the reader was stopped")
 
 
 def failed_start(directory: Path, number: int) -> EngineError:
