@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import EngineError
 from .io_core.control import Control
@@ -17,8 +21,28 @@ from .io_core.control import Control
 _LOOK_S = 0.1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeMeeting:
+    """A meeting as code in C goes through it: functions of MPI and requests, by their addresses.
+
+    The requests of round k are the k-th; what they carry is one number each, shape (rounds,).
+    """
+
+    start: int
+    test: int
+    receives: tuple[int, ...]
+    sends: tuple[int, ...]
+    received: NDArray[np.int32]
+    sent: NDArray[np.int32]
+
+
 class Meeting(Protocol):
-    """Where all ranks meet; opened and closed by all of them together."""
+    """Where all ranks meet; opened and closed by all of them together.
+
+    `native` is the same for code in C, None where there is no way: all ranks go the same one.
+    """
+
+    native: NativeMeeting | None
 
     def meet(self, leaves: bool, idle: Callable[[], None]) -> bool:
         """Waits until all ranks are here; whether any of them leaves. Calls `idle` meanwhile."""
@@ -29,6 +53,15 @@ class Meeting(Protocol):
 
 class SoloMeeting:
     """One rank alone."""
+
+    native: NativeMeeting | None = NativeMeeting(
+        start=0,
+        test=0,
+        receives=(),
+        sends=(),
+        received=np.zeros(0, dtype=np.int32),
+        sent=np.zeros(0, dtype=np.int32),
+    )
 
     def meet(self, leaves: bool, idle: Callable[[], None]) -> bool:
         """Nobody else could leave."""
@@ -47,6 +80,7 @@ class Together:
 
     def __init__(self, meeting: Meeting, control: Control, look: Callable[[], None]) -> None:
         self.control = control
+        self.native = meeting.native
         self._meeting = meeting
         self._look = look
         self._due_s = 0.0

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import EngineError
-from ..io_core.histogram import Histogram
+from ..io_core.histogram import Histogram, Int64s
 from ..meeting import Together
 from .batches import bytes_of_batches
+from .native_steps import DONE, LEFT, PENDING, NativeSteps
 from .reader import Block, Reader
 
 # Waits for batches are put into a histogram so many at a time, as that costs time between steps.
@@ -63,19 +66,32 @@ class Loader:
         self._blocks = blocks
         self._next = next(blocks, None)
         self._batch_bytes: deque[int] = deque()
+        self._ends: deque[int] = deque()
+        self._fed = 0
 
     def feed(self) -> None:
         """Gives the reader all that it has room for; raises EngineError."""
         while self._next is not None and self.reader.room:
             self.reader.feed(self._next)
             self._batch_bytes.extend(bytes_of_batches(self._next))
+            self._fed += self._next.batches
+            self._ends.append(self._fed)
             self._next = next(self._blocks, None)
             if self._next is None:
                 self.reader.end()
 
-    def taken_bytes(self) -> int:
-        """Bytes of the next batch in order, which was taken."""
-        return self._batch_bytes.popleft()
+    def lasts_until(self, step: int) -> int:
+        """The step after this one before which there may be room again, the last one of all at
+        most: the end of the first block that is not taken yet."""
+        while self._ends and self._ends[0] <= step:
+            self._ends.popleft()
+        if self._next is None:
+            return self._fed
+        return self._ends[0] if self._ends else step + 1
+
+    def taken_bytes(self, batches: int) -> int:
+        """Bytes of so many next batches in order, which were taken."""
+        return sum(self._batch_bytes.popleft() for _ in range(batches))
 
 
 @dataclass(slots=True)
@@ -83,7 +99,7 @@ class _Waits:
     """Waits for batches on their way into a histogram."""
 
     histogram: Histogram
-    _kept: np.ndarray = field(default_factory=lambda: np.empty(_WAITS_AT_ONCE, dtype=np.int64))
+    _kept: Int64s = field(default_factory=lambda: np.empty(_WAITS_AT_ONCE, dtype=np.int64))
     _count: int = 0
 
     def add(self, wait_ns: int) -> None:
@@ -100,7 +116,58 @@ class _Waits:
 def run_epoch(
     together: Together, loader: Loader, *, steps: int, computation_ns: int, waits: Histogram
 ) -> Times | None:
-    """Takes all steps from a start that is common to all ranks; None if they were ended early."""
+    """Takes all steps from a start that is common to all ranks; None if they were ended early.
+
+    In C where reader and meeting both can be gone through there: the interpreter takes as long
+    between two steps as all the rest of it.
+    """
+    native = loader.reader.steps(together.native, computation_ns)
+    # The collector of garbage would come between two steps; there is little to collect.
+    with _no_garbage_collection():
+        if native is not None:
+            return _native_epoch(together, loader, native, steps, waits)
+        return _interpreted_epoch(together, loader, steps, computation_ns, waits)
+
+
+def _native_epoch(
+    together: Together, loader: Loader, native: NativeSteps, steps: int, waits: Histogram
+) -> Times | None:
+    control, sums = together.control, native.sums
+    begun_ns, done = time.monotonic_ns(), 0
+    while done < steps:
+        status = PENDING
+        try:
+            if control.stopped:
+                native.leave()
+            else:
+                loader.feed()
+            status = native.go(min(steps, loader.lasts_until(done)))
+            if status not in (DONE, PENDING, LEFT):
+                loader.reader.wait(sums.step)  # raises what the wait in C has ended with
+        except EngineError as error:
+            if not control.stopped:  # else this is how the reader ends a wait
+                control.fail(str(error))
+        if status == LEFT:
+            return None
+        waits.record(native.waits())
+        control.done += sums.step - done
+        control.read_bytes[0] += loader.taken_bytes(sums.step - done)
+        done = sums.step
+        together.idle()
+    return Times(
+        steps=steps,
+        block_ns=sums.ended_ns - begun_ns,
+        load_ns=sums.load_sum_ns,
+        compute_ns=sums.compute_sum_ns,
+        meeting_ns=sums.meeting_sum_ns,
+        first_ns=sums.first_ns,
+        first_compute_ns=sums.first_compute_ns,
+    )
+
+
+def _interpreted_epoch(
+    together: Together, loader: Loader, steps: int, computation_ns: int, waits: Histogram
+) -> Times | None:
     control, step_of, clock = together.control, loader.reader.step, time.monotonic_ns
     kept = _Waits(waits)
     load_sum = compute_sum = meeting_sum = first_ns = first_compute_ns = 0
@@ -129,7 +196,7 @@ def run_epoch(
             first_ns, first_compute_ns = load_ns + compute_ns, compute_ns
         kept.add(load_ns)
         control.done += 1
-        control.read_bytes[0] += loader.taken_bytes()
+        control.read_bytes[0] += loader.taken_bytes(1)
     kept.flush()
     return Times(
         steps=steps,
@@ -140,3 +207,12 @@ def run_epoch(
         first_ns=first_ns,
         first_compute_ns=first_compute_ns,
     )
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ from ..io_core.failures import Place, failed_call, short_transfer
 from ..io_core.files import probe_direct
 from ..io_core.histogram import Histogram, Int64s
 from ..io_core.operations import LOAD
+
+if TYPE_CHECKING:
+    from ..meeting import NativeMeeting
+    from .native_steps import NativeSteps
 
 ReaderChoice = Literal["auto", "c", "python"]
 
@@ -183,6 +187,9 @@ class Reader(Protocol):
         The batch is released as the computation begins, that others are read meanwhile. A step that
         lasts asks `idle` now and then; after a no it ends as if the reader were stopped.
         """
+
+    def steps(self, meeting: NativeMeeting | None, compute_ns: int) -> NativeSteps | None:
+        """Steps that go on in C, each with a meeting; None where this is not possible."""
 
     def account(self) -> ReaderAccount:
         """All that was counted so far."""

@@ -14,6 +14,8 @@ from ..io_core.account import TIMELINE_BINS
 from ..io_core.core import Series, Signature, declare, load_library
 from ..io_core.executor import CoreRefused, Refusal
 from ..io_core.histogram import BUCKETS, EXACT_BITS
+from ..meeting import NativeMeeting
+from .native_steps import NativeSteps
 from .reader import (
     PATIENCE_NS,
     READ,
@@ -181,6 +183,10 @@ class CoreReader:
                 raise was_stopped()
             computed_ns = self._library.reader_compute(end_ns, PATIENCE_NS) - step.begun_ns
         return Step(waited_ns, computed_ns)
+
+    def steps(self, meeting: NativeMeeting | None, compute_ns: int) -> NativeSteps | None:
+        """Steps that go on in C; see `Reader`."""
+        return None if meeting is None else NativeSteps(self._alive(), meeting, compute_ns)
 
     def account(self) -> ReaderAccount:
         """All that was counted so far."""

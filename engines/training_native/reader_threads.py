@@ -17,6 +17,8 @@ import numpy as np
 from ..io_core.account import TIMELINE_BINS
 from ..io_core.blocks import BLOCK_BYTES, aligned_buffer
 from ..io_core.executor import Refusal
+from ..meeting import NativeMeeting
+from .native_steps import NativeSteps
 from .reader import (
     BLOCKS_HELD,
     PATIENCE_NS,
@@ -179,6 +181,11 @@ class ThreadReader:
             if not idle():
                 raise was_stopped()
         return Step(waited_ns, _sleep_until(end_ns) - begun_ns)
+
+    def steps(self, meeting: NativeMeeting | None, compute_ns: int) -> NativeSteps | None:
+        """None: these are threads of the interpreter."""
+        del meeting, compute_ns
+        return None
 
     def account(self) -> ReaderAccount:
         """All that was counted so far."""

@@ -98,8 +98,7 @@ def test_a_batch_reads_the_groups_that_it_is_the_first_to_need(
             seen.add((file, group))
             first = group * reads_per_group
             expected += [
-                (file, 20 * read, place // batch)
-                for read in range(first, first + reads_per_group)
+                (file, 20 * read, place // batch) for read in range(first, first + reads_per_group)
             ]
         assert taken(found) == expected
 
