@@ -94,7 +94,7 @@ class Journal:
 def journal_names(directory: Path) -> list[str]:
     """The names of all journals in a directory."""
     try:
-        return sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
+        return sorted(path.name for path in directory.iterdir() if _NAME.fullmatch(path.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -25,6 +25,8 @@ from .files import Sizes
 
 MANIFEST = "MLPS_DATASET.json"
 TABLE = "MLPS_DATASET.table"
+# The directory of what is known of a dataset until it is complete.
+GENERATING = "MLPS_GENERATING"
 # Of the manifests themselves, should their form ever change.
 _FORM = 1
 _ROW = np.dtype([("size_bytes", "<u8"), ("crc32", "<u4")])
@@ -129,9 +131,7 @@ def read_manifest(directory: Path, dataset: Dataset) -> Manifest:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        from .place import why_no_manifest
-
-        raise EngineError(why_no_manifest(directory)) from error
+        raise EngineError(_why_none(directory)) from error
     except OSError as error:
         raise storage_error(error, "read", path) from error
     made_by, sha256 = _document(path, data, dataset)
@@ -144,6 +144,17 @@ def read_manifest(directory: Path, dataset: Dataset) -> Manifest:
         crc32=rows["crc32"].astype(np.uint32),
         sha256=sha256,
     )
+
+
+def _why_none(directory: Path) -> str:
+    if not directory.is_dir():
+        return f"there is no dataset: {directory} does not exist"
+    if (directory / GENERATING).is_dir():
+        return (
+            f"the dataset in {directory} is not complete: its generation was stopped, and goes on"
+            " with dataset.generate=true"
+        )
+    return f"{directory} has no file {MANIFEST}: the stage generate makes it"
 
 
 def _document(path: Path, data: bytes, dataset: Dataset) -> tuple[MadeBy, str]:
