@@ -93,8 +93,12 @@ def difference(found: Mapping[str, object], dataset: Dataset, made_by: MadeBy) -
             continue
         there, wanted = found.get(key, _ABSENT), asked.get(key, _ABSENT)
         if there != wanted:
-            return f"dataset.{key}: found {there}, asked {wanted}"
+            return f"dataset.{key}: found {_shown(there)}, asked {_shown(wanted)}"
     return None
+
+
+def _shown(value: object) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def manifest_of(

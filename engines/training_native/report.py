@@ -9,6 +9,7 @@ from ..contract import Document
 from ..io_core.meter import Moved
 from ..moved import merge_moved
 from .epochs import Times
+from .opening import Dropped
 from .workload import Training
 
 
@@ -47,9 +48,7 @@ class Record:
     epochs: tuple[EpochRecord, ...]
     evaluations: tuple[EvaluationRecord, ...]
     checkpoints: tuple[CheckpointRecord, ...]
-    evicted_files: int | None
-    sampled_files: int
-    resident_pct: float | None
+    dropped: Dropped | None
 
 
 def training_document(
@@ -147,14 +146,14 @@ def _checkpoint(ranks: Sequence[CheckpointRecord]) -> Document:
 
 
 def _eviction(records: Sequence[Record]) -> Document | None:
-    evicted = [record.evicted_files for record in records if record.evicted_files is not None]
-    if not evicted:
+    dropped = [record.dropped for record in records if record.dropped is not None]
+    if not dropped:
         return None
-    resident = [record.resident_pct for record in records if record.sampled_files]
+    resident = [each.resident_pct for each in dropped if each.sampled_files]
     known = [share for share in resident if share is not None]
     return {
-        "files": sum(evicted),
-        "sampled_files": sum(record.sampled_files for record in records),
+        "files": sum(each.files for each in dropped),
+        "sampled_files": sum(each.sampled_files for each in dropped),
         # The worst rank's: files of one are not weighed against those of another.
         "resident_pct": round(max(known), 3) if known and len(known) == len(resident) else None,
     }

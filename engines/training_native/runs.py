@@ -18,25 +18,21 @@ from ..io_core.meter import Meter, counters_behind, moved_between, read_counts
 from ..meeting import Together
 from ..result import Core, Plan, usage_now, window_of
 from ..stage import Session
-from ..world import host_name
 from .batches import Course
 from .checkpoint import path_of, write_checkpoint
 from .content import Content
 from .dataset import Split
 from .epochs import Loader, Times, run_epoch
-from .layouts import Found, Layouts, find_layouts, joined, needs_layouts
-from .manifest import Manifest, read_manifest
-from .page_cache import evict, resident_pct
+from .layouts import Layouts
+from .opening import Dropped
 from .reader import Reader, Reading, reader_for
 from .report import CheckpointRecord, EpochRecord, EvaluationRecord, Record, training_document
 from .sharding import Deal, Shard
-from .workload import Checkpoint, Evaluation, Training, check_steps
+from .workload import Checkpoint, Evaluation, Training
 
 GENERATOR = "numpy Philox, one sequence for each epoch"
 # Files that stay open between reads where a file has several.
 OPEN_FILES = 64
-# Files of each rank that are looked at after all were dropped from the page cache.
-_SAMPLED_FILES = 16
 _BLOCK_BYTES = 4096
 _BESIDE_S = 0.05
 
@@ -55,10 +51,17 @@ DEVIATIONS = (
 
 
 class Run:
-    """One rank's part; its methods are the work of phases. Reads nothing unless `reads`."""
+    """One rank's part, whose methods are the work of phases. Reads nothing unless `reads`."""
 
     def __init__(
-        self, session: Session, training: Training, directory: Path, *, reads: bool
+        self,
+        session: Session,
+        training: Training,
+        directory: Path,
+        layouts: Layouts,
+        *,
+        reads: bool,
+        dropped: Dropped | None = None,
     ) -> None:
         self.training = training
         self.reads = reads
@@ -66,102 +69,42 @@ class Run:
         self.epochs, self.steps = _length(training, self.deal, reads=reads)
         self._session = session
         self._directory = directory
-        self._outcome = session.outcome
-        self._outcome.latencies = {"batch_wait": Histogram(), "batch_read": Histogram()}
+        self._layouts = layouts
+        self._dropped = dropped
         self._account = Account()
         self._counters: tuple[Counter, ...] = ()
-        self._found = Found()
-        self._manifest: Manifest | None = None
-        self._layouts: Layouts | None = None
-        self._evicted: int | None = None
-        self._sampled: list[Path] = []
         self._epochs: list[EpochRecord] = []
         self._evaluations: list[EvaluationRecord] = []
         self._checkpoints: list[CheckpointRecord] = []
-
-    # ------------------------------------------------------------ before the first step
-
-    def open(self, control: Control) -> None:
-        """Reads the manifest, and looks into this rank's share of the files if it must."""
-        training, session = self.training, self._session
-        check_steps(training, session.ranks)
-        self._manifest = read_manifest(self._directory, training.dataset)
-        if needs_layouts(training.dataset):
-            numbers = range(session.rank, training.dataset.files, session.ranks)
-
-            def alive() -> bool:
-                control.done += 1
-                return not control.stopped
-
-            selection = training.reader.selection
-            self._found = find_layouts(training.dataset, self._directory, numbers, selection, alive)
-        self._counters = counters_behind(self._directory)
-
-    def share_layouts(self) -> None:
-        """Brings together what all ranks have found; on the main threads, all at once."""
-        assert self._manifest is not None, "a phase before this one reads it"
-        dataset, sizes = self.training.dataset, self._manifest.sizes_bytes
-        session = self._session
-        if needs_layouts(dataset):
-            self._layouts = joined(dataset, sizes, self._found, session.rank, session.exchange)
-        else:
-            self._layouts = Layouts(samples_per_file=dataset.samples_per_file, sizes_bytes=sizes)
-        self._describe(sizes.sum())
-
-    def evict(self, control: Control) -> None:
-        """Drops files from the page cache of this host, of which each of its ranks has a share."""
-        dataset = self.training.dataset
-        mine = list(self._mine_on_host(dataset.files))
-        self._evicted = 0
-        for number in mine:
-            if control.stopped:
-                return
-            self._evicted += evict(self._directory, [dataset.path(number)])
-            control.done += 1
-        step = max(1, len(mine) // _SAMPLED_FILES)
-        self._sampled = [
-            self._directory / dataset.path(number) for number in mine[::step][:_SAMPLED_FILES]
-        ]
-
-    def meet_hosts(self) -> None:
-        """Learns which ranks share this host; on the main threads, all at once."""
-        self._hosts = self._session.exchange(host_name())
-
-    @property
-    def files_to_evict(self) -> int:
-        """Files that this rank drops."""
-        return len(self._mine_on_host(self.training.dataset.files))
-
-    def _mine_on_host(self, files: int) -> range:
-        here = [
-            rank for rank, host in enumerate(self._hosts) if host == self._hosts[self._session.rank]
-        ]
-        return range(here.index(self._session.rank), files, len(here))
-
-    # ------------------------------------------------------------ the epochs
+        self._outcome = session.outcome
+        self._outcome.latencies = {"batch_wait": Histogram(), "batch_read": Histogram()}
+        self._outcome.facts |= {
+            "workload": "training",
+            "format": training.dataset.format,
+            "files": training.dataset.files,
+            "working_set_bytes": int(layouts.sizes_bytes[: training.dataset.train.files].sum()),
+            "deviations": list(DEVIATIONS),
+        }
 
     def train(self, together: Together) -> None:
         """All epochs, and what comes between them."""
-        control, outcome = together.control, self._outcome
+        control = together.control
         control.shards(1)
-        outcome.account = self._account
-        resident = resident_pct(self._sampled) if self._sampled else None
+        self._outcome.account = self._account
+        # Now: what is to be found out about them shall not be in the way of timed I/O.
+        self._counters = counters_behind(self._directory)
         with self._observed(control):
-            complete = self._go_through(together)
-        if not complete:
-            return
-        self._record = Record(
-            epochs=tuple(self._epochs),
-            evaluations=tuple(self._evaluations),
-            checkpoints=tuple(self._checkpoints),
-            evicted_files=self._evicted,
-            sampled_files=len(self._sampled),
-            resident_pct=resident,
-        )
+            self._go_through(together)
 
     def report(self) -> None:
         """Puts together what all ranks did; on the main threads, all at once."""
-        records = self._session.gather(self._record)
+        own = Record(
+            epochs=tuple(self._epochs),
+            evaluations=tuple(self._evaluations),
+            checkpoints=tuple(self._checkpoints),
+            dropped=self._dropped,
+        )
+        records = self._session.gather(own)
         if records:
             self._outcome.training = training_document(
                 self.training,
@@ -296,7 +239,6 @@ class Run:
             self._count_reads(loader.reader)
 
     def _course(self, split: Split, shard: Shard, batch: int, steps: int) -> Course:
-        assert self._layouts is not None, "ranks share layouts before"
         return Course(
             dataset=self.training.dataset,
             split=split,
@@ -315,7 +257,6 @@ class Run:
         return Loader(reader, course.blocks())
 
     def _reading(self) -> Reading:
-        assert self._layouts is not None, "ranks share layouts before"
         settings = self.training.reader
         longest = -(-self._layouts.longest_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
         return Reading(
@@ -371,16 +312,6 @@ class Run:
                     self._outcome.usage = usage_now().since(before)
         finally:
             self._outcome.moved = meter.moved()
-
-    def _describe(self, total_bytes: int) -> None:
-        dataset = self.training.dataset
-        self._outcome.facts |= {
-            "workload": "training",
-            "format": dataset.format,
-            "files": dataset.files,
-            "working_set_bytes": int(total_bytes),
-            "deviations": list(DEVIATIONS),
-        }
 
 
 def _length(training: Training, deal: Deal, *, reads: bool) -> tuple[int, int]:

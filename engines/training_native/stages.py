@@ -13,7 +13,7 @@ from . import generation
 from .checkpoint import names
 from .dataset import Dataset
 from .formats import peak_bytes
-from .layouts import needs_layouts
+from .opening import drop_from_caches, open_dataset
 from .place import dataset_directory
 from .runs import OPEN_FILES, Run
 from .workload import Training, check_steps, training_of
@@ -33,8 +33,7 @@ class TrainingEngine:
 
     def needs(self, job: Job, ranks: int) -> Needs:
         """Disk for what is still to be written; memory for buffers and for the lists of files."""
-        training = training_of(job.benchmark)
-        check_steps(training, ranks)
+        training = _possible(job, ranks)
         dataset = training.dataset
         disk_bytes, arithmetic = generation.disk_bytes(job, dataset, ranks)
         checkpoint = training.checkpoint
@@ -95,24 +94,26 @@ def cleanup(session: Session) -> None:
 
 def _go(session: Session, *, reads: bool) -> None:
     job = session.job
-    training = session.agree(lambda: training_of(job.benchmark))
+    training = session.agree(lambda: _possible(job, session.ranks))
     directory = session.agree(
         lambda: dataset_directory(job, Section(job.benchmark).section("dataset"))
     )
-    course = Run(session, training, directory, reads=reads)
-    share = -(-training.dataset.files // session.ranks)
-    session.phase(
-        "opening", course.open, unit="files", total=share if needs_layouts(training.dataset) else 0
-    )
-    course.share_layouts()
+    layouts = open_dataset(session, training, directory)
     if reads and training.checkpoint is not None:
         session.phase("claiming", lambda _: _claim(session), unit="files", total=0)
+    dropped = None
     if reads and training.reader.cache == "drop":
-        course.meet_hosts()
-        session.phase("evicting", course.evict, unit="files", total=course.files_to_evict)
-    total = course.epochs * course.steps
-    session.steps("training" if reads else "stepping without reads", course.train, total=total)
+        dropped = drop_from_caches(session, training, directory)
+    course = Run(session, training, directory, layouts, reads=reads, dropped=dropped)
+    name = "training" if reads else "stepping without reads"
+    session.steps(name, course.train, total=course.epochs * course.steps)
     course.report()
+
+
+def _possible(job: Job, ranks: int) -> Training:
+    training = training_of(job.benchmark)
+    check_steps(training, ranks)
+    return training
 
 
 def _claim(session: Session) -> None:
