@@ -28,7 +28,7 @@ class Course:
     """What a rank reads in an epoch: `steps` batches of the samples of its shard.
 
     `sample_order` is that of the shard's samples, None for as they lie. `first_file` is the number
-    in the dataset of the split's first file.
+    in the dataset of the split's first file. A block but the last has `block_batches` or more.
     """
 
     dataset: Dataset
@@ -39,6 +39,7 @@ class Course:
     sample_order: Order | None
     batch: int
     steps: int
+    block_batches: int = 1
 
     def blocks(self) -> Iterator[Block]:
         """All batches, as blocks of some reads each."""
@@ -47,7 +48,7 @@ class Course:
         for reads, samples in chunks:
             reads = np.concatenate((rest, reads))
             complete = min(samples // self.batch, self.steps)
-            if complete > given:
+            if complete >= min(given + self.block_batches, self.steps):
                 ready = int(np.searchsorted(reads["batch"], complete))
                 yield self._block(reads[:ready], given, complete)
                 rest, given = reads[ready:], complete

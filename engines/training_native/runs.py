@@ -248,6 +248,8 @@ class Run:
             sample_order=None,
             batch=batch,
             steps=steps,
+            # A reader holds a few blocks, which together must be more than it reads ahead.
+            block_batches=-(-self.training.reader.look_ahead_batches // 2),
         )
 
     def _loader(self, course: Course) -> Loader:

@@ -3,6 +3,8 @@ layout, the batch and the number of ranks are."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -153,6 +155,15 @@ def test_a_block_has_about_as_many_reads_as_are_planned_at_once():
     lengths = [len(block.reads) for block in course(deal, 0, layouts).blocks()]
     assert max(lengths) < 2 * 512 + 24
     assert sum(lengths) == deal.samples_per_rank
+
+
+@pytest.mark.parametrize(("batch", "least"), [(400, 8), (7, 100), (1, 600)])
+def test_a_block_has_the_batches_that_are_to_be_read_ahead(batch, least):
+    deal = deals(files=20_000, samples_per_file=1, ranks=1, batch=batch)
+    layouts = Layouts(samples_per_file=1, sizes_bytes=np.full(20_000, 9, dtype=np.int64))
+    blocks = list(replace(course(deal, 0, layouts), block_batches=least).blocks())
+    assert all(block.batches >= least for block in blocks[:-1])
+    assert sum(block.batches for block in blocks) == deal.steps
 
 
 @pytest.mark.parametrize("batch", [1, 400])
