@@ -147,12 +147,12 @@ def _native_epoch(
         except EngineError as error:
             if not control.stopped:  # else this is how the reader ends a wait
                 control.fail(str(error))
-        if status == LEFT:
-            return None
         waits.record(native.waits())
         control.done += sums.step - done
         control.read_bytes[0] += loader.taken_bytes(sums.step - done)
         done = sums.step
+        if status == LEFT:
+            return None
         together.idle()
     return Times(
         steps=steps,
