@@ -39,7 +39,7 @@ from mlps.engines.training_native.epochs import Loader, run_epoch
 from mlps.engines.training_native.reader import READ, Block, Reading, reader_for
 from mlps.engines.world import MpiWorld
 world = MpiWorld()
-steps, fails = 40, int(sys.argv[1])
+steps, fails = 400, int(sys.argv[1])
 reads = np.zeros(steps, READ)
 reads["batch"] = np.arange(steps)
 reads["length"] = 1
@@ -87,7 +87,7 @@ def test_all_hear_at_the_same_step_of_the_one_that_leaves(ranks):
 def test_ranks_in_c_and_in_python_make_the_same_steps(ranks, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x")
-    assert run(EPOCHS, ranks, -1, path) == [[40, 40, None]] * ranks
+    assert run(EPOCHS, ranks, -1, path) == [[400, 400, None]] * ranks
 
 
 @pytest.mark.parametrize("fails", [0, 1, 2])

@@ -82,7 +82,6 @@ def test_all_batches_are_read_and_counted(directory, core):
 def test_the_parts_of_an_epoch_add_up(directory, core):
     times, _, _, _ = go(directory, core, computation_ns=5_000_000)
     assert times.compute_ns >= 12 * 5_000_000
-    assert times.compute_ns < 12 * 5_000_000 * 1.2
     parts = times.load_ns + times.compute_ns + times.meeting_ns
     assert parts <= times.block_ns
     assert times.block_ns - parts < 0.2 * times.block_ns
