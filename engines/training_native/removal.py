@@ -23,12 +23,7 @@ def cleanup(session: Session, also: Removal = lambda *_: []) -> None:
 
     All files are shared out among the ranks that are here, so those stand in for any that are lost.
     """
-    dataset, task = session.agree(
-        lambda: (
-            dataset_of(Section(session.job.benchmark).section("dataset")),
-            task_of(session.job),
-        )
-    )
+    dataset, task = session.agree(lambda: read_task(session.job))
     job, lists = session.job, session.outcome.lists
     lists["left"] = []
     owned = session.agree(lambda: is_own(job.directory, job.sha256))
