@@ -12,7 +12,7 @@ from ..stage import Session
 from .checking import index_of, shared_out
 from .dataset import Dataset
 from .manifest import MANIFEST, TABLE
-from .place import OWN, forget_generation
+from .place import OWN, forget_generation, read_task
 
 # What else is to be removed from the job's directory, by each rank; gives what is left of it.
 Removal = Callable[[Session, Control], list[str]]

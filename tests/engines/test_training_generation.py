@@ -262,7 +262,8 @@ def test_another_dataset_is_refused_by_its_key(whole, changes, text):
     place, _ = whole
     with pytest.raises(EngineError, match=text):
         place.needs(**changes)
-    assert text in message(place.run(ranks=1, run_id="other", **changes))
+    run_id = "-".join(changes)
+    assert text in message(place.run(ranks=1, run_id=run_id, **changes))
 
 
 def test_a_part_of_another_dataset_is_refused_too(place):
