@@ -22,7 +22,7 @@ def made(directory, format="npz", **more):
         (directory / folder).mkdir(parents=True, exist_ok=True)
     tallies = []
     for number in range(data.files):
-        _, file, tally = written(data, directory, number)
+        _, _, tally = written(data, directory, number)
         tallies.append(tally)
         index = index_file(data, planned_files(data).file(number))
         if index is not None:

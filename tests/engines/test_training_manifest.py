@@ -73,26 +73,26 @@ def test_a_million_files_take_little_time_and_memory(tmp_path):
 
 def test_what_is_no_manifest_of_it_is_refused(tmp_path):
     data = dataset("npz")
-    with pytest.raises(EngineError, match="does not exist"):
+    with pytest.raises(EngineError, match=r"does not exist"):
         read_manifest(tmp_path / "none", data)
     with pytest.raises(EngineError, match=f"has no file {MANIFEST}"):
         read_manifest(tmp_path, data)
     (tmp_path / GENERATING).mkdir()
-    with pytest.raises(EngineError, match="its generation was stopped"):
+    with pytest.raises(EngineError, match=r"its generation was stopped"):
         read_manifest(tmp_path, data)
     write_manifest(tmp_path, data, small_manifest(data))
-    with pytest.raises(EngineError, match="dataset.seed: found 10, asked 3"):
+    with pytest.raises(EngineError, match=r"dataset.seed: found 10, asked 3"):
         read_manifest(tmp_path, dataset("npz", seed=3))
     table = (tmp_path / TABLE).read_bytes()
     (tmp_path / TABLE).write_bytes(table[:-1] + b"\xff")
-    with pytest.raises(EngineError, match="is not the table"):
+    with pytest.raises(EngineError, match=r"is not the table"):
         read_manifest(tmp_path, data)
     document = json.loads((tmp_path / MANIFEST).read_text())
     (tmp_path / MANIFEST).write_text(json.dumps({**document, "form": 2}))
-    with pytest.raises(EngineError, match="another version of mlps"):
+    with pytest.raises(EngineError, match=r"another version of mlps"):
         read_manifest(tmp_path, data)
     (tmp_path / MANIFEST).write_text("{")
-    with pytest.raises(EngineError, match="is no manifest"):
+    with pytest.raises(EngineError, match=r"is no manifest"):
         read_manifest(tmp_path, data)
 
 

@@ -28,7 +28,7 @@ def test_files_are_dropped(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(EngineError, match="drop from the page cache .*/none: No such file"):
+    with pytest.raises(EngineError, match=r"drop from the page cache .*/none: No such file"):
         evict(tmp_path, ["none"])
 
 
@@ -41,7 +41,7 @@ def test_what_cannot_be_found_out_is_none(tmp_path):
 
 def test_one_owner_at_a_time(tmp_path):
     first = Owner(tmp_path, "one", Control())
-    with pytest.raises(EngineError, match="now .run_id one, host "):
+    with pytest.raises(EngineError, match=r"now .run_id one, host "):
         Owner(tmp_path, "two", Control())
     first.close()
     Owner(tmp_path, "two", Control()).close()
@@ -61,7 +61,7 @@ def test_an_owner_on_another_host_is_known_by_its_signs_of_life(tmp_path, monkey
     monkeypatch.setattr(owner, "boot_id", lambda: "here")
     if locks:
         monkeypatch.undo()
-    with pytest.raises(EngineError, match="run_id one"):
+    with pytest.raises(EngineError, match=r"run_id one"):
         Owner(tmp_path, "two", Control(), patience_s=1)
     first.close()
     Owner(tmp_path, "two", Control(), patience_s=0.1).close()
