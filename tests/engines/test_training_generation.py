@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -408,10 +409,14 @@ def test_threads_are_as_many_as_have_memory(monkeypatch, place):
 
 
 def test_a_full_disk_fails_with_the_file(monkeypatch, place):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    class FullDisk:
+        def __getattr__(self, name):
+            return getattr(os, name)
 
-    monkeypatch.setattr(writing.os, "write", full)
+        def write(self, *_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing, "os", FullDisk())
     world = SoloWorld()
     with Path(os.devnull).open("wb") as output:
         session = Session(
