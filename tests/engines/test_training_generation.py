@@ -227,11 +227,11 @@ def test_two_jobs_never_write_the_same_dataset(place):
     journals = place.kept / GENERATING
     while not any(path.stat().st_size for path in journals.glob("journal-0*")):
         time.sleep(0.002)
-    os.kill(first.pid, signal.SIGSTOP)
+    os.killpg(first.pid, signal.SIGSTOP)
     text = message(place.run(ranks=1, run_id="second", **LARGE))
     assert "another job generates the dataset" in text
     assert "run_id run, host" in text
-    os.kill(first.pid, signal.SIGCONT)
+    os.killpg(first.pid, signal.SIGCONT)
     assert finished(first)["status"] == "complete"
 
 
