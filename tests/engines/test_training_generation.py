@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -172,16 +173,28 @@ def test_every_format_is_written_and_passes_every_check(place, format):
         assert (told["checked"], told["checked_files"], told["written_files"]) == (check, 8, 0)
 
 
+def ranks_of(process):
+    """The processes of the ranks, which their launcher puts into groups of their own."""
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "ranks":
+            return [pid for _, pid in event["ranks"]]
+    return []
+
+
 def killed_in_the_middle(place, **options):
     """Kills all ranks once some files are in a journal; how many bytes the journals have."""
     process = place.start("generate", **options)
+    ranks = ranks_of(process)
     journals = place.kept / GENERATING
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         if sum(path.stat().st_size for path in journals.glob("journal-0*")) > 0:
             break
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    for rank in ranks:
+        with suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGKILL)
     process.communicate()
     return sum(path.stat().st_size for path in journals.glob("journal-*"))
 
@@ -224,14 +237,15 @@ def test_a_stopped_generation_keeps_what_is_done(place):
 
 def test_two_jobs_never_write_the_same_dataset(place):
     first = place.start("generate", ranks=1, **LARGE)
+    (rank,) = ranks_of(first)
     journals = place.kept / GENERATING
     while not any(path.stat().st_size for path in journals.glob("journal-0*")):
         time.sleep(0.002)
-    os.killpg(first.pid, signal.SIGSTOP)
+    os.kill(rank, signal.SIGSTOP)
     text = message(place.run(ranks=1, run_id="second", **LARGE))
     assert "another job generates the dataset" in text
     assert "run_id run, host" in text
-    os.killpg(first.pid, signal.SIGCONT)
+    os.kill(rank, signal.SIGCONT)
     assert finished(first)["status"] == "complete"
 
 
