@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +11,16 @@ from ..contract import Job
 from ..errors import EngineError
 from ..io_core.account import Account
 from ..io_core.control import Control
-from ..io_core.counts import Counter
-from ..io_core.directory import claim, is_own, release, remove_files, remove_if_empty
-from ..io_core.meter import Meter, counters_behind
-from ..result import Core, Outcome, usage_now, window_of
-from ..section import Section
+from ..io_core.directory import claim
+from ..io_core.meter import counters_behind
 from ..stage import Session
-from .checking import Checks, Findings, Level, check_files, index_of, shared_out
-from .content import PIECE_BYTES
-from .dataset import Dataset, dataset_of
+from .checking import Checks, Findings, Level, check_files, shared_out
+from .dataset import Dataset
 from .files import PlannedFiles, Sizes
 from .formats import planned_files
 from .journal import (
-    EARLIER,
     Entries,
     Journal,
-    journal_names,
     merge_journals,
     no_entries,
     read_earlier,
@@ -36,25 +28,23 @@ from .journal import (
 )
 from .manifest import (
     GENERATING,
-    MANIFEST,
-    TABLE,
     Checksums,
     Manifest,
     manifest_of,
     read_manifest,
     write_manifest,
 )
-from .owner import OWNER, Owner
-from .place import BEGUN, OWN, Course, Task, begin, course_of, make_place, task_of
-from .writing import Writer, writing_threads
+from .owner import Owner
+from .place import Course, Task, begin, course_of, forget_generation, make_place, read_task
+from .removal import cleanup
+from .writing import Writer, core_of, observed, writing_threads
 
 _GIB = 2**30
 _BLOCK_BYTES = 4096
 # Estimated sizes may be so much too small.
 _ESTIMATES_SHARE = 1.02
 
-# What else is to be removed from the job's directory, by each rank; gives what is left of it.
-Removal = Callable[[Session, Control], list[str]]
+__all__ = ["cleanup", "disk_bytes", "generate"]
 
 
 def disk_bytes(job: Job, dataset: Dataset, ranks: int) -> tuple[int, str]:
@@ -63,7 +53,7 @@ def disk_bytes(job: Job, dataset: Dataset, ranks: int) -> tuple[int, str]:
     Raises EngineError for what the stage `generate` would refuse, as far as one look shows it.
     """
     del ranks  # the same files, whoever writes them
-    task = task_of(job)
+    _, task = read_task(job)
     if _decide(task, dataset) != "write":
         return 0, f"the dataset in {task.directory} is there"
     planned = planned_files(dataset)
@@ -84,7 +74,7 @@ def disk_bytes(job: Job, dataset: Dataset, ranks: int) -> tuple[int, str]:
 
 def generate(session: Session) -> None:
     """Sees to it that the whole dataset is there: writes it, goes on with it, or checks it."""
-    dataset, task = session.agree(lambda: _read(session.job))
+    dataset, task = session.agree(lambda: read_task(session.job))
     with ExitStack() as held:
         course = _claim(session, dataset, task, held)
         if course == "write":
@@ -93,10 +83,6 @@ def generate(session: Session) -> None:
             _adopt(session, dataset, task)
         else:
             _check(session, dataset, task)
-
-
-def _read(job: Job) -> tuple[Dataset, Task]:
-    return dataset_of(Section(job.benchmark).section("dataset")), task_of(job)
 
 
 def _decide(task: Task, dataset: Dataset) -> Course:
@@ -133,7 +119,7 @@ def _claim(session: Session, dataset: Dataset, task: Task, held: ExitStack) -> C
             begin(task.directory, dataset)
             merge_journals(task.directory / GENERATING, dataset.files)
         else:
-            _forget_generation(task.directory)
+            forget_generation(task.directory)
         courses.append(course)
 
     session.phase("claiming", look, unit="files", total=0)
@@ -163,7 +149,7 @@ def _write(session: Session, dataset: Dataset, task: Task) -> None:
         threads=threads,
     )
     counters = counters_behind(task.directory)
-    outcome.core = _core(threads)
+    outcome.core = core_of(threads)
 
     def write(control: Control) -> None:
         account = outcome.account = Account()
@@ -230,16 +216,9 @@ def _finish(session: Session, dataset: Dataset, task: Task, manifest: Manifest) 
     def finish(_: Control) -> None:
         if session.rank == 0:
             write_manifest(task.directory, dataset, manifest)
-            _forget_generation(task.directory)
+            forget_generation(task.directory)
 
     session.phase("finishing", finish, unit="files", total=0)
-
-
-def _forget_generation(directory: Path) -> None:
-    """Removes the journals and what is beside them."""
-    generating = directory / GENERATING
-    remove_files(generating, [*journal_names(generating), EARLIER, BEGUN, f"{BEGUN}.new", OWNER])
-    remove_if_empty(generating)
 
 
 # ---------------------------------------------------------------- check and adopt
@@ -321,100 +300,3 @@ def _tell(
         "checked_files": checked,
         "manifest_sha256": manifest.sha256,
     }
-
-
-# ---------------------------------------------------------------- cleanup
-
-
-def cleanup(session: Session, also: Removal = lambda *_: []) -> None:
-    """Removes what the job has made: its own dataset, `also` more, and its directory.
-
-    All files are shared out among the ranks that are here, so those stand in for any that are lost.
-    """
-    dataset, task = session.agree(
-        lambda: (
-            dataset_of(Section(session.job.benchmark).section("dataset")),
-            task_of(session.job),
-        )
-    )
-    job, lists = session.job, session.outcome.lists
-    lists["left"] = []
-    owned = session.agree(lambda: is_own(job.directory, job.sha256))
-    numbers = range(session.rank, dataset.files if owned and task.own else 0, session.ranks)
-
-    def remove(control: Control) -> None:
-        for removed in shared_out(
-            partial(_remove, task.directory, dataset, numbers),
-            range(len(numbers)),
-            task.write_threads,
-            control,
-        ):
-            control.done += removed
-        if owned:
-            lists["left"] += also(session, control)
-
-    def release_directory(_: Control) -> None:
-        if session.rank != 0:
-            return
-        if owned and task.own:
-            lists["left"] += _remove_folders(task.directory, dataset)
-        lists["left"] += release(job.directory, job.sha256, [OWN])
-
-    session.phase("removing", remove, unit="files", total=len(numbers))
-    session.phase("releasing", release_directory, unit="files", total=0)
-
-
-def _remove(directory: Path, dataset: Dataset, numbers: range, places: range) -> int:
-    """Removes some files with their indexes; returns how many of the files there were."""
-    removed = 0
-    for place in places:
-        path = dataset.path(numbers[place])
-        removed += remove_files(directory, [path])
-        if dataset.format == "tfrecord":
-            remove_files(directory, [index_of(dataset, numbers[place], path)])
-    return removed
-
-
-def _remove_folders(directory: Path, dataset: Dataset) -> list[str]:
-    """Removes what is beside the files, and the folders; returns the paths of what is left."""
-    _forget_generation(directory)
-    names = [name + draft for name in (MANIFEST, TABLE) for draft in ("", ".new")]
-    remove_files(directory, names)
-    left: list[str] = []
-    for folder in reversed(dataset.directories):
-        left += remove_if_empty(directory / folder)
-    return left
-
-
-# ---------------------------------------------------------------- parts
-
-
-@contextmanager
-def observed(
-    outcome: Outcome, counters: tuple[Counter, ...], control: Control, account: Account
-) -> Iterator[None]:
-    """Reports window, processor time and counters of what is done inside, however it ends."""
-    meter = Meter(counters, control)
-    try:
-        with meter:
-            before = usage_now()
-            try:
-                yield
-            finally:
-                outcome.window = window_of(control, account.last_ns)
-                outcome.usage = usage_now().since(before)
-    finally:
-        outcome.moved = meter.moved()
-
-
-def _core(threads: int) -> Core:
-    return Core(
-        name="python",
-        direct=False,
-        direct_refused=None,
-        alignment_bytes=1,
-        durability="syncfs",
-        io_size_bytes=PIECE_BYTES,
-        depth=threads,
-        rings=threads,
-    )

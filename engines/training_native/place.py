@@ -10,11 +10,13 @@ from typing import Literal
 
 from ..contract import Job
 from ..errors import EngineError, JobError, storage_error
-from ..io_core.directory import make_directory
+from ..io_core.directory import make_directory, remove_files, remove_if_empty
 from ..io_core.files import write_whole
 from ..section import Section
-from .dataset import Dataset
+from .dataset import Dataset, dataset_of
+from .journal import EARLIER, journal_names
 from .manifest import GENERATING, MANIFEST, TABLE, difference, identity_of, read_manifest
+from .owner import OWNER
 
 # The dataset of a job that keeps none, in the job's own directory.
 OWN = "dataset"
@@ -39,16 +41,17 @@ class Task:
     write_threads: int
 
 
-def task_of(job: Job) -> Task:
-    """Reads the job; raises JobError."""
+def read_task(job: Job) -> tuple[Dataset, Task]:
+    """What the job's dataset is, and what is to be done with it; raises JobError."""
     section = Section(job.benchmark).section("dataset")
-    return Task(
+    task = Task(
         directory=dataset_directory(job, section),
         own=is_own_dataset(section),
         generate=section.flag("generate"),
         check=section.choice("check", ("sizes", "headers", "content")),
         write_threads=section.count("write_threads"),
     )
+    return dataset_of(section), task
 
 
 def is_own_dataset(section: Section) -> bool:
@@ -142,6 +145,13 @@ def begin(directory: Path, dataset: Dataset) -> None:
         write_whole(begun, json.dumps(identity_of(dataset)).encode())
     for folder in dataset.directories:
         make_directory(directory / folder)
+
+
+def forget_generation(directory: Path) -> None:
+    """Removes the journals and what is beside them."""
+    generating = directory / GENERATING
+    remove_files(generating, [*journal_names(generating), EARLIER, BEGUN, f"{BEGUN}.new", OWNER])
+    remove_if_empty(generating)
 
 
 def make_place(directory: Path, job: Job) -> None:
