@@ -12,11 +12,11 @@ from ..stage import Needs, Session
 from . import generation
 from .checkpoint import names
 from .dataset import Dataset
-from .formats import peak_bytes
 from .opening import drop_from_caches, open_dataset
 from .place import dataset_directory
 from .runs import OPEN_FILES, Run
 from .workload import Training, check_steps, training_of
+from .writing import writing_bytes
 
 _MIB = 2**20
 # Measured: the interpreter, numpy and MPI.
@@ -43,15 +43,15 @@ class TrainingEngine:
             arithmetic += f" + checkpoints {written_bytes / _MIB:.0f} MiB"
         reading_bytes, reading = _reading_memory(training, ranks)
         threads = Section(job.benchmark).section("dataset").count("write_threads")
-        writing_bytes = threads * peak_bytes(dataset)
-        writing = f"{threads} writers of {dataset.format} {writing_bytes / _MIB:.0f} MiB"
-        most_bytes = max(reading_bytes, writing_bytes)
+        written_by = writing_bytes(dataset, threads)
+        writing = f"writers of {dataset.format} {written_by / _MIB:.0f} MiB"
+        most_bytes = max(reading_bytes, written_by)
         return Needs(
             disk_bytes=disk_bytes,
             disk_arithmetic=arithmetic,
             memory_bytes_per_rank=_BASE_MEMORY_BYTES + most_bytes,
             memory_arithmetic=f"{_BASE_MEMORY_BYTES // _MIB} MiB + "
-            + (reading if reading_bytes >= writing_bytes else writing),
+            + (reading if reading_bytes >= written_by else writing),
             packages=_packages(dataset, ranks),
             open_files_per_rank=OPEN_FILES + 2 * training.reader.threads + threads,
         )
@@ -80,16 +80,14 @@ def run(session: Session) -> None:
 def cleanup(session: Session) -> None:
     """Removes what the job has made: checkpoints, a dataset of its own, its directory."""
     training = session.agree(lambda: training_of(session.job.benchmark))
-    directory = session.job.directory
     ranks = range(session.rank, session.job_ranks, session.ranks)
 
-    def remove(control: Control) -> None:
-        if is_own(directory, session.job.sha256):
-            control.done += remove_files(directory, names(training, ranks))
+    def remove_checkpoints(_: Session, control: Control) -> list[str]:
+        if is_own(session.job.directory, session.job.sha256):
+            control.done += remove_files(session.job.directory, names(training, ranks))
+        return []
 
-    if training.checkpoint is not None:
-        session.phase("removing checkpoints", remove, unit="files", total=0)
-    generation.cleanup(session)
+    generation.cleanup(session, remove_checkpoints)
 
 
 def _go(session: Session, *, reads: bool) -> None:
