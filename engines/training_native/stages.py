@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ..contract import Job
 from ..io_core.control import Control
-from ..io_core.directory import claim, is_own, remove_files
+from ..io_core.directory import claim, remove_files
 from ..section import Section
 from ..stage import Needs, Session
 from . import generation
@@ -83,8 +83,7 @@ def cleanup(session: Session) -> None:
     ranks = range(session.rank, session.job_ranks, session.ranks)
 
     def remove_checkpoints(_: Session, control: Control) -> list[str]:
-        if is_own(session.job.directory, session.job.sha256):
-            control.done += remove_files(session.job.directory, names(training, ranks))
+        control.done += remove_files(session.job.directory, names(training, ranks))
         return []
 
     generation.cleanup(session, remove_checkpoints)
