@@ -8,7 +8,8 @@ A table stands between two comments, of which the first says what is rendered:
     <!-- end -->
 
 `schema` is a schema and the way into it, `prefix` what its keys begin with in a job, `values` the
-packaged file whose values are shown. `<!-- rules -->` stands for the rules of findings.
+packaged file whose values are shown. `<!-- rules -->` stands for the rules of findings,
+`<!-- models -->` for the models of training.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from typing import Any
 
 import yaml
 
-from mlps.engine.options import packaged_conf
+from mlps.engine.compose import compose
+from mlps.engine.options import find_options, packaged_conf
 from mlps.engine.rules import RULES
 from mlps.engine.schema import describe, load_schema
 
 PLACE = re.compile(
-    r"(?P<head><!-- (?P<kind>keys|rules)(?P<words>[^>]*?) -->\n)"
+    r"(?P<head><!-- (?P<kind>keys|rules|models)(?P<words>[^>]*?) -->\n)"
     r"(?P<table>.*?)(?P<tail><!-- end -->)",
     re.DOTALL,
 )
@@ -40,6 +42,11 @@ LEFT_OUT = ("$ref", "pattern")
 
 # A longer value is not shown: the packaged file is the place to read it.
 SHOWN_CHARACTERS = 100
+
+MODEL_HEADER = (
+    "benchmark", "format", "files", "samples a file", "bytes of a sample", "GiB", "batch",
+    "computation, s", "epochs", "AU, %",
+)  # fmt: skip
 
 # What a packaged file says of a key that it does not have.
 NOT_SET = object()
@@ -56,6 +63,8 @@ def _table(place: re.Match[str]) -> str:
     if place["kind"] == "rules":
         rows = [(f"`{rule}`", text) for rule, text in RULES.items()]
         return _markdown(("rule", "what it demands"), rows)
+    if place["kind"] == "models":
+        return _markdown(MODEL_HEADER, [*_model_rows()])
     words = dict(word.split("=", 1) for word in place["words"].split())
     values = _packaged_values(words["values"]) if "values" in words else None
     prefix = f"{words['prefix']}." if words.get("prefix") else ""
@@ -63,6 +72,29 @@ def _table(place: re.Match[str]) -> str:
     if values is None:
         return _markdown(("key", "value", "meaning"), [(row[0], row[1], row[3]) for row in rows])
     return _markdown(("key", "value", f"in `{words['values']}`", "meaning"), rows)
+
+
+def _model_rows() -> Iterator[tuple[str, ...]]:
+    """A row for each shipped model: its dataset, its batch, its computation."""
+    for option in find_options("benchmark", ()):
+        if not re.fullmatch(r"training/\w+_\w+", option.name):
+            continue
+        job = compose([f"benchmark={option.name}"], conf_dirs=(), cwd=Path("/")).values
+        benchmark = job["benchmark"]
+        data, train = benchmark["dataset"], benchmark["train"]
+        files, samples = data["train"]["files"], data["samples_per_file"]
+        yield (
+            f"`{option.name}`",
+            data["format"],
+            f"{files:,}",
+            f"{samples:,}",
+            f"{data['record_bytes']:,}",
+            f"{files * samples * data['record_bytes'] / 2**30:,.0f}",
+            f"{benchmark['reader']['batch']:,}",
+            f"{train['computation_s']:.7f}".rstrip("0"),
+            str(train["epochs"]),
+            str(benchmark["au_least_pct"]),
+        )
 
 
 def _rows(

@@ -1,7 +1,7 @@
 """What the shipped models of training come to, and what each rank of them reads.
 
-The figures are in tests/golden/training.json, made by `python tests/engines/test_training_golden.py`
-from the packaged configuration, and are checked here against the formulas as they were published.
+The figures are in tests/golden/training.json: this file as a program, with tests in PYTHONPATH,
+writes them from the packaged configuration. They are checked against the published formulas.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mlps.engine.sizing import Demand, dataset_size
 from mlps.engines.section import Section
 from mlps.engines.training_native.dataset import dataset_of
 from mlps.engines.training_native.formats import planned_files
-from mlps.engines.training_native.sharding import Deal
+from mlps.engines.training_native.workload import training_of
 
 TABLE = Path(__file__).parent.parent / "golden" / "training.json"
 RANKS = (1, 8, 64, 1024)
@@ -109,18 +109,9 @@ def unit_of(name):
 
 
 def deal_of(name, ranks, unit=1):
-    data, reader = data_of(name), job(name)["benchmark"]["reader"]
-    return Deal(
-        files=data.train.files,
-        samples_per_file=data.samples_per_file,
-        ranks=ranks,
-        batch=reader["batch"],
-        seed=job(name)["seed"],
-        shuffle_files=reader["shuffle_files"],
-        shuffle_samples=reader["shuffle_samples"],
-        reseed=reader["reseed"],
-        unit_samples=unit,
-    )
+    """How the engine deals; with a unit, how it would if row groups were not shared."""
+    training = training_of(job(name)["benchmark"])
+    return replace(training.deal(ranks, job(name)["seed"]), unit_samples=unit)
 
 
 def named_ranks(ranks):
@@ -218,7 +209,7 @@ def test_the_configuration_says_what_was_published(name):
 def test_accelerators_share_the_dataset_of_their_model(name):
     model = name.rpartition("_")[0]
     assert job(name)["benchmark"]["dataset"]["directory"] == model
-    of_tests = replace(MODELS[model], record_bytes_resize=None)
+    of_tests = MODELS[model]
     files = PUBLISHED[name].files
     assert data_of(name) == replace(of_tests, train=replace(of_tests.train, files=files))
 
@@ -397,5 +388,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.path.append(str(TABLE.parent.parent))
     main()
