@@ -68,7 +68,8 @@ def _table(place: re.Match[str]) -> str:
     words = dict(word.split("=", 1) for word in place["words"].split())
     values = _packaged_values(words["values"]) if "values" in words else None
     prefix = f"{words['prefix']}." if words.get("prefix") else ""
-    rows = [*_rows(_schema_at(words["schema"]), prefix, values)]
+    definitions = _definitions(words["schema"])
+    rows = [*_rows(_schema_at(words["schema"]), prefix, values, definitions)]
     if values is None:
         return _markdown(("key", "value", "meaning"), [(row[0], row[1], row[3]) for row in rows])
     return _markdown(("key", "value", f"in `{words['values']}`", "meaning"), rows)
@@ -98,18 +99,20 @@ def _model_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _rows(
-    schema: Schema, prefix: str, values: Mapping[str, Any] | None
+    schema: Schema, prefix: str, values: Mapping[str, Any] | None, definitions: Schema
 ) -> Iterator[tuple[str, str, str, str]]:
     for name, part in schema["properties"].items():
-        target = {} if part is True else _resolved(part)
+        target = {} if part is True else _resolved(part, definitions)
         key = f"{prefix}{name}"
         value = (values or {}).get(name, NOT_SET)
-        if part is True or (target is not part and "properties" in target):
+        if part is True or ("properties" in target and _is_of_the_job(part)):
             continue  # has a table of its own
-        if "properties" not in target or "string" in target["type"]:
+        # What may also be a word or null is a value by itself.
+        if "properties" not in target or {"string", "null"} & {*target["type"]}:
             yield f"`{key}`", _kind(name, target), _shown(value), target.get("description", "")
         if "properties" in target:
-            yield from _rows(target, f"{key}.", value if isinstance(value, dict) else {})
+            inner = value if isinstance(value, dict) else {}
+            yield from _rows(target, f"{key}.", inner, definitions)
 
 
 def _shown(value: object) -> str:
@@ -125,12 +128,23 @@ def _kind(name: str, schema: Schema) -> str:
     return describe({word: rule for word, rule in schema.items() if word not in LEFT_OUT}) + unit
 
 
-def _resolved(schema: Schema) -> Schema:
+def _resolved(schema: Schema, definitions: Schema) -> Schema:
     reference = schema.get("$ref")
     if reference is None:
         return schema
-    target: Schema = load_schema("job")["$defs"][reference.removeprefix("#/$defs/")]
+    target: Schema = definitions[reference.removeprefix("#/$defs/")]
     return {**target, **schema}
+
+
+def _is_of_the_job(part: Schema) -> bool:
+    """Whether a part of a schema is one of the definitions of a job."""
+    return part.get("$ref", "").removeprefix("#/$defs/") in load_schema("job")["$defs"]
+
+
+def _definitions(place: str) -> Schema:
+    """What a schema's references name: its own definitions, else those of a job."""
+    own = load_schema(place.partition("/$defs/")[0])
+    return {**load_schema("job")["$defs"], **own.get("$defs", {})}
 
 
 def _schema_at(place: str) -> Schema:
