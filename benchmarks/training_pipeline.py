@@ -2,14 +2,14 @@
 
     python benchmarks/training_pipeline.py [DIRECTORY] [THREADS]
 
-Files as those of unet3d (npz of 140 MiB), of retinanet (323 kB) and of dlrm (200 columns in parquet,
-by row groups) are made in a new folder of the directory, which is removed again. They are read by
-the reader, as the engine plans a rank's epoch; by a plain loop of open, preadv and close in as many
-Python threads, the same reads with buffers of the same size; and by `cat`. First all from the page
-cache, then from the disk: the files are dropped from memory before each way. They take turns for 9
-rounds. Figures are medians with the least and the most beside them; the ratio is the median of
-those of each round, for the machine's speed may change between rounds. Then steps with 0.375 ms of
-computation are taken, without reads and with the reader at work.
+Files as those of unet3d (npz of 140 MiB), of retinanet (323 kB) and of dlrm (200 columns in
+parquet, by row groups) are made in a new folder of the directory, which is removed again. They are
+read by the reader, as the engine plans a rank's epoch; by a plain loop of open, preadv and close in
+as many Python threads, the same reads with buffers of the same size; and by `cat`. First all from
+the page cache, then from the disk: the files are dropped from memory before each way. They take
+turns for 9 rounds. Figures are medians with the least and the most beside them; the ratio is the
+median of those of each round, for the machine's speed may change between rounds. Then steps with
+0.375 ms of computation are taken, without reads and with the reader at work.
 """
 
 from __future__ import annotations
