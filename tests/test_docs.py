@@ -359,16 +359,19 @@ def known_keys() -> dict[str, bool]:
     for group in GROUPS:
         _add_keys(keys, group, job["$defs"][group])
     for path in (files("mlps.schemas") / "benchmark").iterdir():
-        _add_keys(keys, "benchmark", load_schema(f"benchmark/{path.name.removesuffix('.json')}"))
+        schema = load_schema(f"benchmark/{path.name.removesuffix('.json')}")
+        _add_keys(keys, "benchmark", schema, schema.get("$defs", {}))
     return keys
 
 
-def _add_keys(keys: dict[str, bool], prefix: str, schema: object) -> None:
+def _add_keys(keys: dict[str, bool], prefix: str, schema: object, definitions=None) -> None:
     if not isinstance(schema, dict):
         return
+    named = schema.get("$ref", "").removeprefix("#/$defs/")
+    schema = {**(definitions or {}).get(named, {}), **schema}
     keys[prefix] = keys.get(prefix, False) or isinstance(schema.get("additionalProperties"), dict)
     for name, part in schema.get("properties", {}).items():
-        _add_keys(keys, f"{prefix}.{name}", part)
+        _add_keys(keys, f"{prefix}.{name}", part, definitions)
         keys.setdefault(f"{prefix}.{name}", False)
 
 
@@ -493,6 +496,8 @@ def test_pages_have_the_rendered_tables():
     assert {(name, words.split()[0]) for name, words in kinds} >= {
         ("kvcache.md", "schema=benchmark/kvcache"),
         ("kvcache.md", "schema=job/$defs/benchmark"),
+        ("training.md", "schema=benchmark/training"),
+        ("training.md", "models"),
         ("clusters.md", "schema=job/$defs/cluster"),
         ("clusters.md", "schema=job/$defs/launcher"),
         ("archive.md", "rules"),
