@@ -1,0 +1,420 @@
+"""The stages that make, complete or check a dataset, and remove what the job has made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..contract import Job
+from ..errors import EngineError
+from ..io_core.account import Account
+from ..io_core.control import Control
+from ..io_core.counts import Counter
+from ..io_core.directory import claim, is_own, release, remove_files, remove_if_empty
+from ..io_core.meter import Meter, counters_behind
+from ..result import Core, Outcome, usage_now, window_of
+from ..section import Section
+from ..stage import Session
+from .checking import Checks, Findings, Level, check_files, index_of, shared_out
+from .content import PIECE_BYTES
+from .dataset import Dataset, dataset_of
+from .files import PlannedFiles, Sizes
+from .formats import planned_files
+from .journal import (
+    EARLIER,
+    Entries,
+    Journal,
+    journal_names,
+    merge_journals,
+    no_entries,
+    read_earlier,
+    read_journals,
+)
+from .manifest import (
+    GENERATING,
+    MANIFEST,
+    TABLE,
+    Checksums,
+    Manifest,
+    manifest_of,
+    read_manifest,
+    write_manifest,
+)
+from .owner import OWNER, Owner
+from .place import BEGUN, OWN, Course, Task, begin, course_of, make_place, task_of
+from .writing import Writer, writing_threads
+
+_GIB = 2**30
+_BLOCK_BYTES = 4096
+# Estimated sizes may be so much too small.
+_ESTIMATES_SHARE = 1.02
+
+# What else is to be removed from the job's directory, by each rank; gives what is left of it.
+Removal = Callable[[Session, Control], list[str]]
+
+
+def disk_bytes(job: Job, dataset: Dataset, ranks: int) -> tuple[int, str]:
+    """Bytes that are still to be written, and the arithmetic that gives them.
+
+    Raises EngineError for what the stage `generate` would refuse, as far as one look shows it.
+    """
+    del ranks  # the same files, whoever writes them
+    task = task_of(job)
+    if _decide(task, dataset) != "write":
+        return 0, f"the dataset in {task.directory} is there"
+    planned = planned_files(dataset)
+    rounded = -(-planned.sizes_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
+    done = read_journals(task.directory / GENERATING, dataset.files)["number"]
+    there = int(rounded[done].sum())
+    share = 1.0 if dataset.exact_sizes else _ESTIMATES_SHARE
+    text = f"{dataset.files} files in blocks of 4 KiB {int(rounded.sum()) / _GIB:.6g} GiB"
+    if share > 1:
+        text += f" x {share:g} for estimated sizes"
+    if there:
+        text += f" - {there / _GIB:.6g} GiB that are there"
+    return max(0, round(int(rounded.sum()) * share) - there), text
+
+
+# ---------------------------------------------------------------- generate
+
+
+def generate(session: Session) -> None:
+    """Sees to it that the whole dataset is there: writes it, goes on with it, or checks it."""
+    dataset, task = session.agree(lambda: _read(session.job))
+    with ExitStack() as held:
+        course = _claim(session, dataset, task, held)
+        if course == "write":
+            _write(session, dataset, task)
+        elif course == "adopt":
+            _adopt(session, dataset, task)
+        else:
+            _check(session, dataset, task)
+
+
+def _read(job: Job) -> tuple[Dataset, Task]:
+    return dataset_of(Section(job.benchmark).section("dataset")), task_of(job)
+
+
+def _decide(task: Task, dataset: Dataset) -> Course:
+    """What is to be done; raises EngineError if that cannot be."""
+    course = course_of(task.directory, dataset, generate=task.generate)
+    if task.check == "content" and (
+        course == "adopt"
+        or (course == "check" and read_manifest(task.directory, dataset).made_by == "other")
+    ):
+        raise EngineError(
+            f"dataset.check=content needs checksums, and mlps did not make {task.directory}:"
+            " dataset.check=headers is what can be checked"
+        )
+    return course
+
+
+def _claim(session: Session, dataset: Dataset, task: Task, held: ExitStack) -> Course:
+    """Rank 0 finds out what is to be done, and has the right to do it until `held` is closed."""
+    courses: list[Course] = []
+    job = session.job
+
+    def look(control: Control) -> None:
+        if session.rank != 0:
+            return
+        claim(job.directory, job.sha256)
+        course = _decide(task, dataset)
+        if course == "write":
+            make_place(task.directory, job)
+            owner = Owner(task.directory / GENERATING, job.run_id, control)
+            held.callback(owner.close)
+            # Another job may have completed it meanwhile.
+            course = _decide(task, dataset)
+        if course == "write":
+            begin(task.directory, dataset)
+            merge_journals(task.directory / GENERATING, dataset.files)
+        else:
+            _forget_generation(task.directory)
+        courses.append(course)
+
+    session.phase("claiming", look, unit="files", total=0)
+    (course,) = session.exchange(courses)[0]
+    return course
+
+
+def _write(session: Session, dataset: Dataset, task: Task) -> None:
+    """Writes the files that no journal has."""
+    rank, ranks, outcome = session.rank, session.ranks, session.outcome
+    generating = task.directory / GENERATING
+    plan = session.agree(lambda: planned_files(dataset))
+    threads = writing_threads(dataset, task.write_threads)
+    done: list[Entries] = []
+
+    def find(control: Control) -> None:
+        entries = read_earlier(generating)
+        done.append(_still_there(task.directory, dataset, entries[rank::ranks], threads, control))
+
+    session.phase("finding", find, unit="files", total=0)
+    earlier = np.concatenate(session.exchange(done[0]))
+    left = _left(plan, earlier["number"], rank, ranks)
+    writer = Writer(
+        directory=task.directory,
+        journal=lambda: Journal(generating, rank),
+        plan=plan,
+        threads=threads,
+    )
+    counters = counters_behind(task.directory)
+    outcome.core = _core(threads)
+
+    def write(control: Control) -> None:
+        account = outcome.account = Account()
+        with observed(outcome, counters, control, account):
+            writer.write(left, control, account)
+
+    total = int(plan.sizes_bytes[left].sum()) if left else 0
+    session.phase("generating", write, unit="bytes", total=total)
+    mine = writer.settled
+    written = np.concatenate(session.exchange(mine))
+    manifest = session.agree(lambda: _assembled(dataset, earlier, written))
+    _finish(session, dataset, task, manifest)
+    _tell(session, dataset, task, manifest, written=written)
+
+
+def _still_there(
+    directory: Path, dataset: Dataset, entries: Entries, threads: int, control: Control
+) -> Entries:
+    """Those of some journaled files that are there with their sizes; others are written again."""
+
+    def look(places: range) -> list[bool]:
+        some = entries[places.start : places.stop]
+        return [
+            _has_size(directory / dataset.path(int(entry["number"])), int(entry["size_bytes"]))
+            for entry in some
+        ]
+
+    parts = shared_out(look, range(len(entries)), threads, control)
+    kept = np.fromiter((there for part in parts for there in part), dtype=bool)
+    there: Entries = entries[: len(kept)][kept]
+    return there
+
+
+def _has_size(path: Path, size_bytes: int) -> bool:
+    try:
+        return path.stat().st_size == size_bytes
+    except OSError:
+        return False
+
+
+def _left(plan: PlannedFiles, done: Checksums, rank: int, ranks: int) -> list[int]:
+    """The files of a rank that are not done."""
+    missing = np.ones(plan.dataset.files, dtype=bool)
+    missing[done] = False
+    own = np.arange(rank, plan.dataset.files, ranks)
+    left: list[int] = own[missing[own]].tolist()
+    return left
+
+
+def _assembled(dataset: Dataset, earlier: Entries, written: Entries) -> Manifest:
+    """The manifest out of what all ranks have done, now and before."""
+    sizes = np.full(dataset.files, -1, dtype=np.int64)
+    crc32 = np.zeros(dataset.files, dtype=np.uint32)
+    for entries in (earlier, written):
+        sizes[entries["number"]] = entries["size_bytes"]
+        crc32[entries["number"]] = entries["crc32"]
+    assert sizes.min() >= 0, "every file is done when all ranks have ended"
+    return manifest_of(dataset, "mlps", sizes, crc32)
+
+
+def _finish(session: Session, dataset: Dataset, task: Task, manifest: Manifest) -> None:
+    """Rank 0 writes the manifest, after which nothing is left of the generation."""
+
+    def finish(_: Control) -> None:
+        if session.rank == 0:
+            write_manifest(task.directory, dataset, manifest)
+            _forget_generation(task.directory)
+
+    session.phase("finishing", finish, unit="files", total=0)
+
+
+def _forget_generation(directory: Path) -> None:
+    """Removes the journals and what is beside them."""
+    generating = directory / GENERATING
+    remove_files(generating, [*journal_names(generating), EARLIER, BEGUN, f"{BEGUN}.new", OWNER])
+    remove_if_empty(generating)
+
+
+# ---------------------------------------------------------------- check and adopt
+
+
+def _check(session: Session, dataset: Dataset, task: Task) -> None:
+    """Checks files that are all there by their manifest."""
+    manifest = session.agree(lambda: read_manifest(task.directory, dataset))
+    _look_at_files(session, dataset, task, manifest, task.check)
+    _tell(session, dataset, task, manifest, checked=dataset.files)
+
+
+def _adopt(session: Session, dataset: Dataset, task: Task) -> None:
+    """Takes files that others have made as they are, and writes their manifest."""
+    sizes = np.empty(dataset.files, dtype=np.int64)
+    parts = session.exchange(_look_at_files(session, dataset, task, None, "headers"))
+    for rank, part in enumerate(parts):
+        sizes[rank :: session.ranks] = part
+    manifest = manifest_of(dataset, "other", sizes, np.zeros(dataset.files, dtype=np.uint32))
+    _finish(session, dataset, task, manifest)
+    _tell(session, dataset, task, manifest, checked=dataset.files)
+
+
+def _look_at_files(
+    session: Session, dataset: Dataset, task: Task, manifest: Manifest | None, level: Level
+) -> Sizes:
+    """The sizes of this rank's files; fails in all ranks where any file is not as it should be."""
+    checks = Checks(
+        directory=task.directory,
+        dataset=dataset,
+        manifest=manifest,
+        level=level,
+        threads=task.write_threads,
+        rank=session.rank,
+        ranks=session.ranks,
+    )
+    found: list[tuple[Findings, Sizes]] = []
+
+    def look(control: Control) -> None:
+        found.append(check_files(checks, control))
+
+    if level == "content":
+        session.phase("checking", look, unit="bytes", total=checks.total_bytes())
+    else:
+        session.phase("checking", look, unit="files", total=len(checks.numbers))
+    ((findings, sizes),) = found
+    together = Findings()
+    for each in session.exchange(findings):
+        together.merge(each)
+    # Once for all ranks.
+    session.agree(lambda: together.refuse(task.directory) if session.rank == 0 else None)
+    return sizes
+
+
+def _tell(
+    session: Session,
+    dataset: Dataset,
+    task: Task,
+    manifest: Manifest,
+    *,
+    written: Entries | None = None,
+    checked: int = 0,
+) -> None:
+    """Puts the dataset into the result."""
+    written = no_entries() if written is None else written
+    session.outcome.dataset = {
+        "directory": str(task.directory),
+        "format": dataset.format,
+        "made_by": manifest.made_by,
+        "train_files": manifest.train_files,
+        "eval_files": manifest.eval_files,
+        "samples_per_file": dataset.samples_per_file,
+        "bytes": manifest.total_bytes,
+        "nominal_bytes": dataset.nominal_bytes,
+        "written_files": len(written),
+        "written_bytes": int(written["size_bytes"].sum()),
+        # Whoever made them, nothing else tells what the files of others hold.
+        "checked": "headers" if manifest.made_by == "other" else task.check,
+        "checked_files": checked,
+        "manifest_sha256": manifest.sha256,
+    }
+
+
+# ---------------------------------------------------------------- cleanup
+
+
+def cleanup(session: Session, also: Removal = lambda *_: []) -> None:
+    """Removes what the job has made: its own dataset, `also` more, and its directory.
+
+    All files are shared out among the ranks that are here, so those stand in for any that are lost.
+    """
+    dataset, task = session.agree(
+        lambda: (
+            dataset_of(Section(session.job.benchmark).section("dataset")),
+            task_of(session.job),
+        )
+    )
+    job, lists = session.job, session.outcome.lists
+    lists["left"] = []
+    owned = session.agree(lambda: is_own(job.directory, job.sha256))
+    numbers = range(session.rank, dataset.files if owned and task.own else 0, session.ranks)
+
+    def remove(control: Control) -> None:
+        for removed in shared_out(
+            partial(_remove, task.directory, dataset, numbers),
+            range(len(numbers)),
+            task.write_threads,
+            control,
+        ):
+            control.done += removed
+        if owned:
+            lists["left"] += also(session, control)
+
+    def release_directory(_: Control) -> None:
+        if session.rank != 0:
+            return
+        if owned and task.own:
+            lists["left"] += _remove_folders(task.directory, dataset)
+        lists["left"] += release(job.directory, job.sha256, [OWN])
+
+    session.phase("removing", remove, unit="files", total=len(numbers))
+    session.phase("releasing", release_directory, unit="files", total=0)
+
+
+def _remove(directory: Path, dataset: Dataset, numbers: range, places: range) -> int:
+    """Removes some files with their indexes; returns how many of the files there were."""
+    removed = 0
+    for place in places:
+        path = dataset.path(numbers[place])
+        removed += remove_files(directory, [path])
+        if dataset.format == "tfrecord":
+            remove_files(directory, [index_of(dataset, numbers[place], path)])
+    return removed
+
+
+def _remove_folders(directory: Path, dataset: Dataset) -> list[str]:
+    """Removes what is beside the files, and the folders; returns the paths of what is left."""
+    _forget_generation(directory)
+    names = [name + draft for name in (MANIFEST, TABLE) for draft in ("", ".new")]
+    remove_files(directory, names)
+    left: list[str] = []
+    for folder in reversed(dataset.directories):
+        left += remove_if_empty(directory / folder)
+    return left
+
+
+# ---------------------------------------------------------------- parts
+
+
+@contextmanager
+def observed(
+    outcome: Outcome, counters: tuple[Counter, ...], control: Control, account: Account
+) -> Iterator[None]:
+    """Reports window, processor time and counters of what is done inside, however it ends."""
+    meter = Meter(counters, control)
+    try:
+        with meter:
+            before = usage_now()
+            try:
+                yield
+            finally:
+                outcome.window = window_of(control, account.last_ns)
+                outcome.usage = usage_now().since(before)
+    finally:
+        outcome.moved = meter.moved()
+
+
+def _core(threads: int) -> Core:
+    return Core(
+        name="python",
+        direct=False,
+        direct_refused=None,
+        alignment_bytes=1,
+        durability="syncfs",
+        io_size_bytes=PIECE_BYTES,
+        depth=threads,
+        rings=threads,
+    )
