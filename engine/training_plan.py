@@ -13,6 +13,8 @@ from .spec import JobSpec
 from .training_job import TrainingJob, training_jobs
 from .units import GIB
 
+_UNKNOWN_MEMORY = "memory: not known here, benchmark.host_memory_gib=GIB declares it"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
@@ -67,7 +69,11 @@ def sizing_lines(sizing: Sizing) -> Iterator[str]:
         memory_bytes = job.memory_bytes(sizing.measured_bytes)
         least = job.least_size(memory_bytes)
         of_option = "" if job.option is None else f" of option {job.option}"
-        told = least.steps_arithmetic() if memory_bytes is None else least.arithmetic()
+        told = least.arithmetic()
+        if memory_bytes is None:
+            told = (
+                f"{least.steps_arithmetic()}; memory: not known here, benchmark.host_memory_gib=GIB"
+            )
         yield f"least dataset{of_option} (Rules 3.1.2): {told}"
         yield (
             f"dataset{of_option}: {job.files:,} files, {job.nominal_gib:,.1f} GiB nominal: "
