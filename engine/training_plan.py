@@ -71,9 +71,7 @@ def sizing_lines(sizing: Sizing) -> Iterator[str]:
         of_option = "" if job.option is None else f" of option {job.option}"
         told = least.arithmetic()
         if memory_bytes is None:
-            told = (
-                f"{least.steps_arithmetic()}; memory: not known here, benchmark.host_memory_gib=GIB"
-            )
+            told = f"{least.steps_arithmetic()}; {_UNKNOWN_MEMORY}"
         yield f"least dataset{of_option} (Rules 3.1.2): {told}"
         yield (
             f"dataset{of_option}: {job.files:,} files, {job.nominal_gib:,.1f} GiB nominal: "
