@@ -149,6 +149,9 @@ def _write_search(out: TextIO, search: Document, of_trial: str) -> None:
 
 def _facts(values: Document, notes: Document) -> Iterator[str]:
     """One line each, from what users wait for to what it cost and how far to trust it."""
+    if "measured_by" in notes:
+        yield from _foreign(values, notes)
+        return
     yield from _latencies(values)
     yield from _measures(values)
     entries = _directions(values, "entry_{}_p95_ms", "")
@@ -186,6 +189,23 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         yield (
             f"{_count(len(notes['deviations']), 'stated deviation')} from upstream: see result.json"
         )
+
+
+def _foreign(values: Document, notes: Document) -> Iterator[str]:
+    """All that a foreign program reports and that has no place in the table of directions."""
+    shown = {f"{word}_{name}" for word in ("read", "write") for name, _ in DIRECTION_ROWS}
+    for name in values:
+        if name not in shown and not name.startswith(("program_", "host_")):
+            yield f"{name}: {_mean(values, name)}"
+    if "program_cpu_s" in values:
+        yield (
+            f"ran {values['program_elapsed_s']['mean']:.2f} s, CPU "
+            f"{values['program_cpu_s']['mean']:.2f} s, peak memory of a process "
+            f"{values['program_peak_rss_max_mib']['max']:.0f} MiB"
+        )
+    if "host_cpu_busy_pct" in values:
+        yield _hosts(values)
+    yield f"measured by {', '.join(notes['measured_by'])}, not by mlps"
 
 
 def _counted(values: Document) -> Iterator[str]:

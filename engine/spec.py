@@ -12,6 +12,8 @@ from typing import Literal
 from .canonical import Document, canonical_json, sha256_hex
 from .cluster import Cluster, build_cluster
 from .errors import ConfigError, Problem, problem_at
+from .foreign import FAMILY as FOREIGN
+from .foreign import foreign_problems
 from .launcher import Launcher, build_launcher, launcher_problems
 
 # Both MPIs of the tests carry 120 KB in one variable; beyond it a kernel limit is near.
@@ -120,6 +122,8 @@ def build(values: Document, where: Mapping[str, str]) -> JobSpec:
     spec = _job(document, stages, cluster)
     problems += _selection_problems(spec, where)
     problems += _without_effect(document["benchmark"], where)
+    if spec.family == FOREIGN:
+        problems += foreign_problems(document, cluster.hosts, where)
     problems += launcher_problems(spec.launcher, cluster, where)
     if len(spec.env_value) > MAX_JOB_ENV_BYTES:
         text = f"the job takes {len(spec.env_value)} bytes, the limit is {MAX_JOB_ENV_BYTES}"
