@@ -211,8 +211,9 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:
     result = dict(base)
     for key, value in changes.items():
         below = result.get(key)
-        both = isinstance(value, dict) and isinstance(below, dict)
-        result[key] = merged(below, value) if both else value
+        if isinstance(value, dict) and isinstance(below, dict):
+            value = merged(below, value)
+        result[key] = value
     return result
 
 

@@ -148,7 +148,7 @@ class _Broken:
 
 @dataclass(slots=True, kw_only=True)
 class _Watched:
-    """A launch and what its processes have said."""
+    """A launch and what its processes have said; `is_told`: to stop."""
 
     launch: Launch
     log: IO[bytes]
@@ -157,6 +157,7 @@ class _Watched:
     first_unix_s: float = 0.0
     last_unix_s: float = 0.0
     flaw: str | None = None
+    is_told: bool = False
     pending: bytes = b""
     logged: int = 0
     begun: float = field(default_factory=time.monotonic)
@@ -285,7 +286,7 @@ def _follow(
             if asked > 1:
                 return _Broken("killed", "a second request to stop ended it at once")
             if asked == 1 and told_at is None:
-                told_at = now
+                told_at, watched.is_told = now, True
                 display.say("stopping; once more ends it at once")
                 process.terminate()
             if told_at is not None and now - told_at > STOP_GRACE_S:
@@ -330,7 +331,7 @@ def _classify(watched: _Watched, site: Site, broken: _Broken | None, stops: Stop
         else:
             watched.reason, watched.message = "protocol", f"processes had another job: {table}"
         return
-    if stops.asked and stops.count:
+    if watched.is_told:
         watched.status, watched.reason = "stopped", "stop"
         watched.message = f"stopped by {stops.first}"
         return
