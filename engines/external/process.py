@@ -95,7 +95,8 @@ def rank_of(environ: Mapping[str, str]) -> int:
 def _tell_needs(output: int, job: Job, ranks: int) -> int:
     """Say what the benchmark's YAML says, after a look for the files that must be there."""
     needs = job.benchmark["needs"]
-    missing = [path for path in needs["paths"] if path is not None and not Path(path).exists()]
+    paths = [_value_at(job.benchmark, key) for key in needs["path_keys"]]
+    missing = [str(path) for path in paths if path is not None and not Path(str(path)).exists()]
     if missing:
         raise JobError(f"{', '.join(missing)}: no such file or directory")
     per_rank = int(needs["disk_bytes_per_rank"])
@@ -108,6 +109,14 @@ def _tell_needs(output: int, job: Job, ranks: int) -> int:
     }
     os.write(output, json.dumps(event).encode() + b"\n")
     return 0
+
+
+def _value_at(values: Document, key: str) -> object:
+    """The value of a dotted key; None where there is none."""
+    value: object = values
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _programs(job: Job) -> list[str]:
