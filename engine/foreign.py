@@ -272,6 +272,7 @@ def foreign_problems(
             if stage in commands
             for text in _flaws(document, Launched(stage=stage, option=option, trial=0, hosts=hosts))
         )
+    if not found:
         found += _unused(benchmark)
     return [problem_at(key, text, where) for key, text in found]
 
