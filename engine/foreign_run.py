@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from . import processes
-from .blame import blame_output, blame_start
+from .blame import blame_hosts, blame_output, blame_start
 from .canonical import Document, canonical_json
 from .foreign import STDOUT, Command
 from .foreign_metrics import restated
@@ -158,6 +158,9 @@ class _Watched:
     last_unix_s: float = 0.0
     flaw: str | None = None
     is_told: bool = False
+    pid: int = 0
+    helpers: Mapping[int, str] = field(default_factory=dict)
+    cut_off: tuple[str, ...] = ()
     pending: bytes = b""
     logged: int = 0
     begun: float = field(default_factory=time.monotonic)
@@ -204,9 +207,19 @@ class _Watched:
                 self.flaw = f"two processes say that they are rank {rank}: the launcher gives none"
             self.started[rank] = event
             self.first_unix_s = self.first_unix_s or time.time()
+            if len(self.started) == self.launch.ranks:
+                names = [host.name for host in self.launch.hosts]
+                self.helpers = processes.helpers(self.pid, names)
         elif kind == "ended":
             self.ended[rank] = event
             self.last_unix_s = time.time()
+
+    def look_for_helpers(self) -> None:
+        """Which hosts the launcher had lost when it ended."""
+        if self.helpers and len(self.ended) < self.launch.ranks:
+            first = {self.helpers[pid] for pid in processes.first_ended(self.helpers)}
+            if len(first) < len(set(self.helpers.values())):
+                self.cut_off = tuple(sorted(first))
 
     def outcome(self, launch: Launch) -> Outcome:
         line = None if self.result is None else canonical_json(self.result)
@@ -242,9 +255,12 @@ def _supervise(task: Task, site: Site, stops: StopRequests, display: Display) ->
             text = f"{site.program} could not be started: {error.strerror or error}"
             watched.status, watched.reason, watched.message = "failed", "start", text
             return watched
+        watched.pid = process.pid
         broken: _Broken | None = None
         try:
             broken = _follow(process, watched, stops, display)
+            if broken is None and not watched.is_told:
+                watched.look_for_helpers()
         finally:
             short = stops.count > 1 or (broken is not None and broken.reason == "stop")
             grace_s = STOPPED_GRACE_S if short else processes.TERMINATE_GRACE_S
@@ -340,6 +356,8 @@ def _classify(watched: _Watched, site: Site, broken: _Broken | None, stops: Stop
         _failed_program(watched, bad, texts[1])
         return
     named = blame_output(site.died_patterns, texts, watched.launch, table)
+    if named is None and watched.cut_off and status > 0:
+        named = blame_hosts(watched.cut_off, watched.launch)
     text = f"it ended with {ending(status)} before all processes had told how they ended"
     watched.reason, watched.message = "no_result", f"{text}{_last_words(texts[1])}"
     if named is not None:
