@@ -439,10 +439,14 @@ def _read_output(path: Path, run_dir: Path) -> bytes:
     real = path.resolve(strict=True)
     if not real.is_relative_to(run_dir.resolve()):
         raise OSError(None, "it is not in the job's directory", str(path))
-    with real.open("rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)  # waits for no pipe
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(None, "it is no file", str(path))
-        data = file.read(MAX_OUTPUT_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_OUTPUT_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_OUTPUT_BYTES:
         raise OSError(None, f"it holds more than {MAX_OUTPUT_BYTES} bytes", str(path))
     return data
