@@ -193,10 +193,7 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
 
 def _foreign(values: Document, notes: Document) -> Iterator[str]:
     """All that a foreign program reports and that has no place in the table of directions."""
-    shown = {f"{word}_{name}" for word in ("read", "write") for name, _ in DIRECTION_ROWS}
-    for name in values:
-        if name not in shown and not name.startswith(("program_", "host_")):
-            yield f"{name}: {_mean(values, name)}"
+    yield from (f"{name}: {_mean(values, name)}" for name in _foreign_names(values))
     if "program_cpu_s" in values:
         yield (
             f"ran {values['program_elapsed_s']['mean']:.2f} s, CPU "
@@ -206,6 +203,13 @@ def _foreign(values: Document, notes: Document) -> Iterator[str]:
     if "host_cpu_busy_pct" in values:
         yield _hosts(values)
     yield f"measured by {', '.join(notes['measured_by'])}, not by mlps"
+
+
+def _foreign_names(values: Document) -> list[str]:
+    """Metrics that only the foreign program's benchmark names."""
+    known = {f"{word}_{name}" for word in ("read", "write") for name, _ in DIRECTION_ROWS}
+    own = ("program_", "host_")
+    return [name for name in values if name not in known and not name.startswith(own)]
 
 
 def _counted(values: Document) -> Iterator[str]:
@@ -332,6 +336,10 @@ def headline(result: Document) -> str:
             shown = _capacity(values) or NO_CAPACITY
         else:
             shown = _directions(values, "{}_gib_s", " GiB/s", digits=2)
+            if not shown and "measured_by" in summary.get("notes", {}):
+                shown = ", ".join(
+                    f"{name} {_mean(values, name)}" for name in _foreign_names(values)[:2]
+                )
         prefix = f"{summary['option']}: " if summary["option"] else ""
         parts += [prefix + shown] if shown else []
     return "; ".join(parts)

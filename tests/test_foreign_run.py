@@ -22,19 +22,16 @@ from mlps.engine.supervise import Site
 SHA = "ab" * 32
 
 # What each process of ours says; the words of a test come in between.
-SAY = (
-    """
+SAY = """
 import json, os, sys, time
 def say(event, rank=0, **facts):
     print(json.dumps({"event": event, "rank": rank, **facts}), flush=True)
-def started(rank=0, sha="%s"):
+def started(rank=0, sha="SHA"):
     say("started", rank, host="node1", pid=os.getpid(), job_sha256=sha, programs=[])
 def ended(rank=0, status=0):
     say("ended", rank, exit_status=status, elapsed_s=1.5, cpu_user_s=0.5, cpu_system_s=0.25,
         peak_rss_bytes=1048576)
-"""
-    % SHA
-)
+""".replace("SHA", SHA)
 
 DOCUMENT = {
     "data_dir": "/d", "seed": 1, "trials": 1,
