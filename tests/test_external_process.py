@@ -11,8 +11,10 @@ import time
 import psutil
 import pytest
 
+from mlps.engine import foreign_run
 from mlps.engines.external.keeper import Program, keep
-from mlps.engines.external.process import fill, option_of, rank_of, remove_all
+from mlps.engines.external.process import START, STDOUT, fill, option_of, rank_of, remove_all
+from mlps.engines.io_core import directory
 
 CHILDREN = """
 import subprocess, sys, time
@@ -127,6 +129,11 @@ def test_a_program_that_does_not_obey_is_killed(kept, mark):
 
 
 # ---------------------------------------------------------------- small parts
+
+
+def test_both_sides_know_the_same_names():
+    assert (foreign_run.START_FILE, foreign_run.STDOUT_FILE) == (START, STDOUT)
+    assert foreign_run.MARKER == directory.MARKER
 
 
 @pytest.mark.parametrize(

@@ -252,11 +252,10 @@ def test_the_jobfile_of_fio_is_rendered_whole():
         "01-run-0"
     ]
     assert command.files["job.fio"].decode().splitlines() == [
-        "[global]", "directory={run_dir}", "fallocate=none",
-        "filename_format=fio.${MLPS_FIO_RANK}.$jobnum", "filesize=1073741824",
-        "group_reporting=1", "numjobs=4", "randseed=42", "thread=1", "",
-        "[mlps]", "bs=128k", "direct=1", "iodepth=16", "ioengine=libaio", "ramp_time=2",
-        "runtime=30", "rw=randrw", "time_based=1",
+        "[global]", "bs=128k", "direct=1", "iodepth=16", "ioengine=libaio", "ramp_time=2",
+        "runtime=30", "rw=randrw", "time_based=1", "",
+        "[mlps]", "directory={run_dir}", "filename_format=fio.${MLPS_FIO_RANK}.$jobnum",
+        "filesize=1073741824", "group_reporting=1", "numjobs=4", "randseed=42",
     ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ SMALL_FIO = (
     "benchmark.settings.file_bytes=4194304", "benchmark.settings.files=2",
     "benchmark.settings.job.ioengine=psync", "benchmark.settings.job.rw=randrw",
     "benchmark.settings.job.runtime=1", "benchmark.settings.job.ramp_time=0",
-    "benchmark.settings.job.direct=0", *PATIENT,
+    "benchmark.settings.job.direct=0", "benchmark.settings.job.directory=/", *PATIENT,
 )  # fmt: skip
 
 
@@ -85,7 +85,9 @@ def test_fio_runs_and_its_numbers_are_those_of_its_reports(fio_place):
     assert "measured by fio, not by mlps" in done.stdout
     assert place.run("verify", str(archive)).returncode == 0
     assert list(place.data_dir.iterdir()) == []
+    assert list(Path("/").glob("fio.*")) == []
     assert rules_of(archive) == []
+    assert rules_of(archive, "warning") == ["EXT-02"]  # of `directory`, which SMALL_FIO sets
     assert rules_of(archive, "info").count("EXT-01") == 2
 
 
@@ -117,11 +119,14 @@ def test_verify_reads_outputs_and_files_again(fio_place, tmp_path, name, rule):
 
 
 def test_keys_that_are_ignored_are_found_before_and_after(place):
-    words = [*SMALL_FIO, "trials=1", "benchmark.settings.job.filename=x"]
+    words = [*SMALL_FIO, "trials=1", "benchmark.settings.job.numjobs=3"]
     words = [word for word in words if word != "trials=2"]
     planned = place.run("plan", *words)
     assert planned.returncode == 0
-    assert "EXT-02 benchmark.settings.job.filename: fio ignores it" in planned.stdout
+    assert (
+        "EXT-02 benchmark.settings.job.numjobs: fio ignores it: benchmark.settings.files says it"
+        in planned.stdout
+    )
 
 
 # ---------------------------------------------------------------- the example of the page
