@@ -2,12 +2,14 @@
 
     python benchmarks/training_pipeline.py [DIRECTORY] [THREADS]
 
-Files as those of unet3d (npz of 140 MiB) and of retinanet (323 kB) are made in a new folder of the
-directory, which is removed again, and read from the page cache: by the reader, by a plain loop of
-open, preadv and close in as many Python threads with buffers of the same size, and by `cat`. They
-take turns for 9 rounds. Figures are medians with the least and the most beside them; the ratio is
-the median of those of each round, for the machine's speed may change between rounds. Then steps
-with 0.375 ms of computation are taken, without reads and with the reader at work.
+Files as those of unet3d (npz of 140 MiB), of retinanet (323 kB) and of dlrm (200 columns in
+parquet, by row groups) are made in a new folder of the directory, which is removed again. They are
+read by the reader, as the engine plans a rank's epoch; by a plain loop of open, preadv and close in
+as many Python threads, the same reads with buffers of the same size; and by `cat`. First all from
+the page cache, then from the disk: the files are dropped from memory before each way. They take
+turns for 9 rounds. Figures are medians with the least and the most beside them; the ratio is the
+median of those of each round, for the machine's speed may change between rounds. Then steps with
+0.375 ms of computation are taken, without reads and with the reader at work.
 """
 
 from __future__ import annotations
@@ -20,16 +22,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from mlps.engine.compose import compose
 from mlps.engines.io_core.blocks import aligned_buffer
+from mlps.engines.section import Section
+from mlps.engines.training_native.batches import Course
 from mlps.engines.training_native.content import Content
-from mlps.engines.training_native.dataset import Dataset, FormatName, Split
+from mlps.engines.training_native.dataset import Dataset, Split, dataset_of
+from mlps.engines.training_native.files import Sizes
 from mlps.engines.training_native.formats import pieces, planned_files
 from mlps.engines.training_native.formats.checksum import Tally
+from mlps.engines.training_native.formats.extents import Selection
+from mlps.engines.training_native.layouts import Layouts, find_layouts, joined, needs_layouts
+from mlps.engines.training_native.page_cache import evict
 from mlps.engines.training_native.reader import (
     DEFAULT_BUFFER_BYTES,
     READ,
@@ -38,6 +47,7 @@ from mlps.engines.training_native.reader import (
     Reading,
     reader_for,
 )
+from mlps.engines.training_native.sharding import Deal
 
 GIB = 2**30
 ROUNDS = 9
@@ -48,81 +58,120 @@ CONTENT = Content(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A model's files, and how many of them are a batch."""
+    """A model's files, fewer and smaller ones, and the samples of a batch."""
 
     name: str
-    format: FormatName
-    record_bytes: float
+    benchmark: str
     files: int
     batch: int
+    samples_per_file: int = 1
 
 
 SHAPES = (
-    Shape(name="unet3d", format="npz", record_bytes=146600628, files=7, batch=7),
-    Shape(name="retinanet", format="jpeg", record_bytes=322957, files=2400, batch=24),
+    Shape(name="unet3d", benchmark="training/unet3d_b200", files=7, batch=7),
+    Shape(
+        name="dlrm", benchmark="training/dlrm_b200", files=8, batch=16384, samples_per_file=122880
+    ),
+    Shape(name="retinanet", benchmark="training/retinanet_b200", files=2400, batch=24),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """The files of a shape as they lie in a directory."""
+    """The files of a shape as they lie in a directory, and the reads of an epoch of one rank."""
 
     directory: Path
     paths: Sequence[str]
-    sizes_bytes: Sequence[int]
-    batch: int
+    blocks: Sequence[Block]
+    open_files: int
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all."""
-        return sum(self.sizes_bytes)
+        """Bytes of all reads."""
+        return sum(int(block.reads["length"].sum()) for block in self.blocks)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of all files, with what no read needs."""
+        return sum((self.directory / path).stat().st_size for path in self.paths)
+
+
+def data_of(shape: Shape) -> Dataset:
+    """The packaged model's dataset with the files of the shape, all of the same size."""
+    job = compose([f"benchmark={shape.benchmark}"], conf_dirs=(), cwd=Path("/")).values
+    return replace(
+        dataset_of(Section(job["benchmark"]).section("dataset")),
+        train=Split(name="train", files=shape.files),
+        samples_per_file=shape.samples_per_file,
+        record_bytes_stdev=0,
+        prefix=shape.name,
+    )
 
 
 def made(directory: Path, shape: Shape) -> Files:
-    """Writes all files of a shape."""
-    data = Dataset(
-        format=shape.format,
-        train=Split(name="train", files=shape.files),
-        eval=Split(name="eval", files=0),
-        samples_per_file=1,
-        record_bytes=shape.record_bytes,
-        prefix=shape.name,
-    )
+    """Writes all files of a shape, and plans the reads of an epoch."""
+    data = data_of(shape)
     (directory / data.train.folder).mkdir(exist_ok=True)
     planned = planned_files(data)
-    paths, sizes = [], []
+    sizes = []
     for number in range(shape.files):
         file = planned.file(number)
         with (directory / file.path).open("wb") as out:
             sizes.append(sum(map(out.write, pieces(data, file, CONTENT, Tally()))))
-        paths.append(file.path)
-    return Files(directory=directory, paths=paths, sizes_bytes=sizes, batch=shape.batch)
-
-
-def block_of(files: Files, rounds: int = 1) -> Block:
-    """All files, some times over, in batches."""
-    count = len(files.paths) * rounds
-    reads = np.zeros(count, READ)
-    reads["file"] = np.arange(count) % len(files.paths)
-    reads["length"] = np.array(files.sizes_bytes)[reads["file"]]
-    reads["batch"] = np.arange(count) // files.batch
-    return Block(
-        paths=files.paths,
-        numbers=np.arange(len(files.paths), dtype=np.uint32),
-        reads=reads,
-        batches=int(reads["batch"][-1]) + 1,
+            out.flush()
+            os.fsync(out.fileno())  # only what is durable can be dropped from memory
+    layouts = layouts_of(data, directory, np.array(sizes, dtype=np.int64))
+    deal = Deal(
+        files=shape.files,
+        samples_per_file=shape.samples_per_file,
+        ranks=1,
+        batch=shape.batch,
+        seed=1,
+        shuffle_files=True,
+        shuffle_samples=False,
     )
+    course = Course(
+        dataset=data,
+        split=data.train,
+        first_file=0,
+        layouts=layouts,
+        shard=deal.shard(0, deal.order(1)),
+        sample_order=None,
+        batch=shape.batch,
+        steps=deal.steps,
+    )
+    return Files(
+        directory=directory,
+        paths=[data.path(number) for number in range(shape.files)],
+        blocks=list(course.blocks()),
+        open_files=0 if layouts.whole else shape.files,
+    )
+
+
+def layouts_of(data: Dataset, directory: Path, sizes_bytes: Sizes) -> Layouts:
+    """Where the samples are in each file."""
+    if not needs_layouts(data):
+        return Layouts(samples_per_file=data.samples_per_file, sizes_bytes=sizes_bytes)
+    found = find_layouts(data, directory, range(data.files), Selection(), lambda: True)
+    return joined(data, sizes_bytes, found, 0, lambda value: [value])
 
 
 def with_reader(files: Files, threads: int, core: ReaderChoice) -> int:
     """The reader of the engine, from its making to its end."""
-    reader = reader_for(
-        Reading(directory=files.directory, threads=threads, look_ahead=2 * threads, core=core)
+    settings = Reading(
+        directory=files.directory,
+        threads=threads,
+        look_ahead=2 * threads,
+        descriptors=files.open_files,
+        core=core,
     )
+    reader = reader_for(settings)
+    waiting = list(files.blocks)
+    batches = sum(block.batches for block in waiting)
     try:
-        block = block_of(files)
-        reader.feed(block)
-        for batch in range(block.batches):
+        for batch in range(batches):
+            while waiting and reader.room:
+                reader.feed(waiting.pop(0))
             reader.step(batch, 0)
         return reader.account().read_bytes
     finally:
@@ -130,18 +179,26 @@ def with_reader(files: Files, threads: int, core: ReaderChoice) -> int:
 
 
 def with_preadv(files: Files, threads: int) -> int:
-    """A plain loop in threads, each with every so manieth file."""
+    """A plain loop in threads, each with every so manieth read."""
+    reads = [
+        (block.paths[file], offset, length)
+        for block in files.blocks
+        for offset, length, file, _ in block.reads.tolist()
+    ]
     done = [0] * threads
 
     def work(mine: int) -> None:
         with memoryview(aligned_buffer(DEFAULT_BUFFER_BYTES)) as buffer:
-            for path in files.paths[mine::threads]:
+            for path, offset, length in reads[mine::threads]:
                 descriptor = os.open(files.directory / path, os.O_RDONLY)
-                at = 0
-                while got := os.preadv(descriptor, [buffer], at):
-                    at += got
+                end = offset + length
+                while offset < end:
+                    got = os.preadv(descriptor, [buffer[: end - offset]], offset)
+                    if got == 0:
+                        raise RuntimeError(f"{path} ends at {offset}")
+                    offset += got
+                    done[mine] += got
                 os.close(descriptor)
-                done[mine] += at
 
     workers = [threading.Thread(target=work, args=(mine,)) for mine in range(threads)]
     for worker in workers:
@@ -155,20 +212,22 @@ def with_cat(files: Files) -> int:
     """One process."""
     words = ["cat", *files.paths]
     subprocess.run(words, cwd=files.directory, stdout=subprocess.DEVNULL, check=True)
-    return files.total_bytes
+    return files.file_bytes
 
 
-def seconds(files: Files, read: Callable[[], int]) -> float:
-    """How long it takes to read all."""
+def rate_of(files: Files, read: Callable[[], int], cold: bool) -> float:
+    """Bytes a second of a way that reads all."""
+    if cold:
+        evict(files.directory, files.paths)
     began = time.perf_counter()
     count = read()
     took_s = time.perf_counter() - began
-    if count != files.total_bytes:
+    if count not in (files.total_bytes, files.file_bytes):
         raise RuntimeError(f"{count} of {files.total_bytes} bytes were read")
-    return took_s
+    return count / took_s
 
 
-def compare(shape: Shape, files: Files, threads: int) -> None:
+def compare(shape: Shape, files: Files, threads: int, cold: bool) -> None:
     """Prints how fast each way is."""
     ways: dict[str, Callable[[], int]] = {
         "reader": lambda: with_reader(files, threads, "c"),
@@ -178,34 +237,46 @@ def compare(shape: Shape, files: Files, threads: int) -> None:
     }
     for read in ways.values():
         read()
-    took_s: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS):
         # Who comes first changes, for who comes first finds colder caches.
         for name in (list(ways), list(reversed(ways)))[turn % 2]:
-            took_s[name].append(seconds(files, ways[name]))
-    print(f"\n{shape.name}: {len(files.paths)} files, {files.total_bytes / GIB:.2f} GiB, warm")
+            rates[name].append(rate_of(files, ways[name], cold))
+    print(
+        f"\n{shape.name}: {len(files.paths)} files, {files.total_bytes / GIB:.2f} GiB,"
+        f" {'cold' if cold else 'warm'}, load {os.getloadavg()[0]:.1f}"
+    )
     print(f"{'':16}{'GiB/s':>8}{'least':>8}{'most':>8}{'files/s':>10}{'to loop':>9}")
-    for name, times in took_s.items():
-        rates = sorted(files.total_bytes / GIB / each for each in times)
-        pairs = zip(took_s["preadv loop"], times, strict=True)
-        ratio = statistics.median(loop / own for loop, own in pairs)
-        per_s = len(files.paths) / statistics.median(times)
+    for name, found in rates.items():
+        ratio = statistics.median(
+            own / loop for own, loop in zip(found, rates["preadv loop"], strict=True)
+        )
+        median = statistics.median(found)
+        per_s = len(files.paths) * median / files.file_bytes
         print(
-            f"{name:16}{statistics.median(rates):8.2f}{rates[0]:8.2f}{rates[-1]:8.2f}"
+            f"{name:16}{median / GIB:8.2f}{min(found) / GIB:8.2f}{max(found) / GIB:8.2f}"
             f"{per_s:10.0f}{ratio:9.2f}"
         )
 
 
+def one_a_step(files: Files) -> Block:
+    """All files, some times over, each a batch."""
+    sizes = [(files.directory / path).stat().st_size for path in files.paths]
+    reads = np.zeros(STEPS, READ)
+    reads["batch"] = np.arange(STEPS)
+    reads["file"] = reads["batch"] % len(sizes)
+    reads["length"] = np.array(sizes)[reads["file"]]
+    numbers = np.arange(len(sizes), dtype=np.uint32)
+    return Block(paths=files.paths, numbers=numbers, reads=reads, batches=STEPS)
+
+
 def show_steps(files: Files, threads: int, enabled: bool) -> None:
     """Prints how exact computations are."""
-    one_each = Files(
-        directory=files.directory, paths=files.paths, sizes_bytes=files.sizes_bytes, batch=1
-    )
     reader = reader_for(
         Reading(directory=files.directory, threads=threads, look_ahead=8, enabled=enabled)
     )
     try:
-        reader.feed(block_of(one_each, -(-STEPS // len(files.paths))))
+        reader.feed(one_a_step(files))
         began_ns = time.monotonic_ns()
         steps = [reader.step(batch, COMPUTE_NS) for batch in range(STEPS)]
         wall_ns = time.monotonic_ns() - began_ns
@@ -231,7 +302,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=directory) as place:
         for shape in SHAPES:
             files = made(Path(place), shape)
-            compare(shape, files, threads)
+            for cold in (False, True):
+                compare(shape, files, threads, cold)
 
         print(f"\n{STEPS} steps of {COMPUTE_NS / 1e3} us, {SHAPES[-1].name} files one a step")
         print(

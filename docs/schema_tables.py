@@ -8,7 +8,8 @@ A table stands between two comments, of which the first says what is rendered:
     <!-- end -->
 
 `schema` is a schema and the way into it, `prefix` what its keys begin with in a job, `values` the
-packaged file whose values are shown. `<!-- rules -->` stands for the rules of findings.
+packaged file whose values are shown. `<!-- rules -->` stands for the rules of findings,
+`<!-- models -->` for the models of training.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from typing import Any
 
 import yaml
 
-from mlps.engine.options import packaged_conf
+from mlps.engine.compose import compose
+from mlps.engine.options import find_options, packaged_conf
 from mlps.engine.rules import RULES
 from mlps.engine.schema import describe, load_schema
 
 PLACE = re.compile(
-    r"(?P<head><!-- (?P<kind>keys|rules)(?P<words>[^>]*?) -->\n)"
+    r"(?P<head><!-- (?P<kind>keys|rules|models)(?P<words>[^>]*?) -->\n)"
     r"(?P<table>.*?)(?P<tail><!-- end -->)",
     re.DOTALL,
 )
@@ -40,6 +42,11 @@ LEFT_OUT = ("$ref", "pattern")
 
 # A longer value is not shown: the packaged file is the place to read it.
 SHOWN_CHARACTERS = 100
+
+MODEL_HEADER = (
+    "benchmark", "format", "files", "samples a file", "bytes of a sample", "GiB", "batch",
+    "computation, s", "epochs", "AU, %",
+)  # fmt: skip
 
 # What a packaged file says of a key that it does not have.
 NOT_SET = object()
@@ -56,28 +63,56 @@ def _table(place: re.Match[str]) -> str:
     if place["kind"] == "rules":
         rows = [(f"`{rule}`", text) for rule, text in RULES.items()]
         return _markdown(("rule", "what it demands"), rows)
+    if place["kind"] == "models":
+        return _markdown(MODEL_HEADER, [*_model_rows()])
     words = dict(word.split("=", 1) for word in place["words"].split())
     values = _packaged_values(words["values"]) if "values" in words else None
     prefix = f"{words['prefix']}." if words.get("prefix") else ""
-    rows = [*_rows(_schema_at(words["schema"]), prefix, values)]
+    definitions = _definitions(words["schema"])
+    rows = [*_rows(_schema_at(words["schema"]), prefix, values, definitions)]
     if values is None:
         return _markdown(("key", "value", "meaning"), [(row[0], row[1], row[3]) for row in rows])
     return _markdown(("key", "value", f"in `{words['values']}`", "meaning"), rows)
 
 
+def _model_rows() -> Iterator[tuple[str, ...]]:
+    """A row for each shipped model: its dataset, its batch, its computation."""
+    for option in find_options("benchmark", ()):
+        if not re.fullmatch(r"training/\w+_\w+", option.name):
+            continue
+        job = compose([f"benchmark={option.name}"], conf_dirs=(), cwd=Path("/")).values
+        benchmark = job["benchmark"]
+        data, train = benchmark["dataset"], benchmark["train"]
+        files, samples = data["train"]["files"], data["samples_per_file"]
+        yield (
+            f"`{option.name}`",
+            data["format"],
+            f"{files:,}",
+            f"{samples:,}",
+            f"{data['record_bytes']:,}",
+            f"{files * samples * data['record_bytes'] / 2**30:,.0f}",
+            f"{benchmark['reader']['batch']:,}",
+            f"{train['computation_s']:.7f}".rstrip("0"),
+            str(train["epochs"]),
+            str(benchmark["au_least_pct"]),
+        )
+
+
 def _rows(
-    schema: Schema, prefix: str, values: Mapping[str, Any] | None
+    schema: Schema, prefix: str, values: Mapping[str, Any] | None, definitions: Schema
 ) -> Iterator[tuple[str, str, str, str]]:
     for name, part in schema["properties"].items():
-        target = {} if part is True else _resolved(part)
+        target = {} if part is True else _resolved(part, definitions)
         key = f"{prefix}{name}"
         value = (values or {}).get(name, NOT_SET)
-        if part is True or (target is not part and "properties" in target):
+        if part is True or ("properties" in target and _is_of_the_job(part)):
             continue  # has a table of its own
-        if "properties" not in target or "string" in target["type"]:
+        # What may also be a word or null is a value by itself.
+        if "properties" not in target or {"string", "null"} & {*target["type"]}:
             yield f"`{key}`", _kind(name, target), _shown(value), target.get("description", "")
         if "properties" in target:
-            yield from _rows(target, f"{key}.", value if isinstance(value, dict) else {})
+            inner = value if isinstance(value, dict) else {}
+            yield from _rows(target, f"{key}.", inner, definitions)
 
 
 def _shown(value: object) -> str:
@@ -93,12 +128,23 @@ def _kind(name: str, schema: Schema) -> str:
     return describe({word: rule for word, rule in schema.items() if word not in LEFT_OUT}) + unit
 
 
-def _resolved(schema: Schema) -> Schema:
+def _resolved(schema: Schema, definitions: Schema) -> Schema:
     reference = schema.get("$ref")
     if reference is None:
         return schema
-    target: Schema = load_schema("job")["$defs"][reference.removeprefix("#/$defs/")]
+    target: Schema = definitions[reference.removeprefix("#/$defs/")]
     return {**target, **schema}
+
+
+def _is_of_the_job(part: Schema) -> bool:
+    """Whether a part of a schema is one of the definitions of a job."""
+    return part.get("$ref", "").removeprefix("#/$defs/") in load_schema("job")["$defs"]
+
+
+def _definitions(place: str) -> Schema:
+    """What a schema's references name: its own definitions, else those of a job."""
+    own = load_schema(place.partition("/$defs/")[0])
+    return {**load_schema("job")["$defs"], **own.get("$defs", {})}
 
 
 def _schema_at(place: str) -> Schema:

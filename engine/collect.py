@@ -20,6 +20,8 @@ from .search import capacity_metrics, search_document
 from .series import Load, Series
 from .spread import spread
 from .steady import drift_of
+from .training_job import TrainingJob
+from .training_metrics import dataset_metrics, job_metrics, training_metrics, training_notes
 from .units import GIB, KIB, MIB
 
 RESULT_SCHEMA = 1
@@ -48,18 +50,21 @@ def collect(
     hosts: HostFacts,
     series: Series | None,
     evidence: Mapping[str, str],
+    training: Sequence[TrainingJob] = (),
 ) -> Document:
     """The document of result.json.
 
     `outcomes` and `results` hold, by launch name, what outcome.json and result.json of a stage
     hold; `hosts` are the facts before the first stage, `series` what was sampled since; `evidence`
-    the SHA-256 of each of these files.
+    the SHA-256 of each of these files; `training` what the job trains on, for each option.
     """
     machines = totals(hosts)
     metrics = _metrics_by_launch(plan, outcomes, results)
+    told = job_metrics(plan, outcomes, results, training)
     for name, own in metrics.items():
         own |= memory_metrics(results[name], machines.memory_bytes)
         own |= load_metrics(plan.hosts, {} if series is None else series.loads.get(name, {}))
+        own |= told.get(name, {})
     return {
         "schema": RESULT_SCHEMA,
         "mlps_version": version,
@@ -72,7 +77,7 @@ def collect(
         "monitor": None if series is None else series.as_document(),
         "status": overall_status(outcomes.values()),
         "failure": _failure(plan, outcomes),
-        "metrics": _summaries(plan, outcomes, results, metrics),
+        "metrics": _summaries(plan, outcomes, results, metrics, training),
         "aggregates": aggregates(plan, outcomes, results) if family == FAMILY else [],
         "stages": [
             _stage_entry(launch, outcomes[launch.name], metrics) for launch in plan.launches
@@ -95,6 +100,7 @@ def stage_metrics(result: Document) -> Metrics:
         return foreign_metrics(result)
     roofline = roofline_of(result)
     metrics: Metrics = roofline_metrics([] if roofline is None else [roofline])
+    metrics |= dataset_metrics(result) | training_metrics(result)
     window = result["window"]
     if window is None:
         return metrics
@@ -304,8 +310,10 @@ def _summaries(
     outcomes: Mapping[str, Document],
     results: Mapping[str, Document],
     metrics: Mapping[str, Metrics],
+    training: Sequence[TrainingJob],
 ) -> list[Document]:
     """Per measured stage and option: each metric over all trials, withheld where one is missing."""
+    jobs = {job.option: job for job in training}
     around = rooflines_around(plan, outcomes, results)
     summaries = []
     for (stage, option), launches in plan.measured.items():
@@ -326,6 +334,9 @@ def _summaries(
                 "notes": _notes(
                     [results[name] for name in usable],
                     [around[name] for name in usable if name in around],
+                )
+                | training_notes(
+                    plan, outcomes, results, metrics, job=jobs.get(option), names=usable
                 ),
             }
         )

@@ -29,7 +29,11 @@ from .run import Report, Request, ask_hosts, fresh_request, run_job
 from .signals import catch_stop_requests
 from .sweep import refuse_single_job, run_sweep, write_sweep
 from .tables import write_table
-from .verify import Verification, verify_archive
+from .training_job import training_jobs
+from .training_plan import Sizing, sizing_lines, sizing_of
+from .training_rules import judge_known_size
+from .training_summary import dlio_summaries
+from .verify import Verification, read_evidence, verify_archive
 
 
 def run(overrides: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
@@ -53,7 +57,10 @@ def sweep(overrides: Sequence[str], *, config_dirs: Sequence[Path], as_json: boo
 def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
     """`mlps plan`: what would run, and how it would count."""
     job = prepare(arguments, config_dirs)
+    sizing = sizing_of(job.spec)
     findings = judge_job(job.spec, job.composition.origins)
+    if sizing is not None:
+        findings += judge_known_size(job.spec, sizing.measured_bytes)
     verdict = "INVALID" if errors(findings) else job.spec.division.name.upper()
     if as_json:
         extra = {
@@ -61,10 +68,11 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
             "findings": [finding.as_document() for finding in findings],
             "job": job.spec.document,
         }
+        extra |= {} if sizing is None else {"sizing": sizing.as_document()}
         _print_json(job.plan.as_document() | extra)
     else:
         _show_notes(job.composition.notes)
-        _write_plan(job, verdict, findings)
+        _write_plan(job, verdict, findings, sizing)
     return 7 if errors(findings) else 0
 
 
@@ -126,12 +134,15 @@ def report(arguments: Sequence[str], *, as_json: bool) -> int:
     parser = _parser("report")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     parser.add_argument("--csv", action="store_true", help="one line per metric")
+    parser.add_argument("--dlio", action="store_true", help="DLIO's summary.json of each run")
     options = parser.parse_args(arguments)
-    published = [
-        read_published(files.open_archive(archive))
-        for path in options.paths
-        for archive in _archives_at(path)
+    archives = [
+        files.open_archive(archive) for path in options.paths for archive in _archives_at(path)
     ]
+    published = [read_published(archive) for archive in archives]
+    if options.dlio:
+        _print_json(_dlio_documents(archives))
+        return 0
     if as_json:
         _print_json([item.as_document() for item in published])
     elif options.csv:
@@ -140,6 +151,24 @@ def report(arguments: Sequence[str], *, as_json: bool) -> int:
         for item in published:
             write_report(sys.stdout, item)
     return 0
+
+
+def _dlio_documents(archives: Sequence[Archive]) -> Document:
+    """The summary.json of every trial of training, by its run and stage."""
+    found: Document = {}
+    for archive in archives:
+        evidence = read_evidence(archive)
+        summaries = dlio_summaries(
+            evidence.plan,
+            training_jobs(evidence.spec),
+            evidence.outcomes,
+            evidence.results,
+            evidence.hosts_start,
+        )
+        found |= {f"{archive.run_id}/{name}": document for name, document in summaries}
+    if not found:
+        raise ArchiveError("no archive holds a run of training that has ended well")
+    return found
 
 
 def history(arguments: Sequence[str], *, as_json: bool) -> int:
@@ -198,13 +227,17 @@ def _show_notes(notes: Sequence[str]) -> None:
         sys.stderr.write(f"note: {note}\n")
 
 
-def _write_plan(job: PreparedJob, verdict: str, findings: Sequence[Finding]) -> None:
+def _write_plan(
+    job: PreparedJob, verdict: str, findings: Sequence[Finding], sizing: Sizing | None
+) -> None:
     spec, steps = job.spec, job.plan
     print(f"job {spec.sha256}")
     hosts = f"{len(steps.hosts)} host" + ("s" if len(steps.hosts) > 1 else "")
     print(f"{spec.benchmark}, {steps.ranks} ranks on {hosts}, launcher {spec.launcher.name}")
     print(f"data_dir {spec.data_dir}\nresults_dir {spec.results_dir}")
     print(f"division {spec.division.name} of edition {spec.edition}: would be {verdict}")
+    for line in () if sizing is None else sizing_lines(sizing):
+        print(line)
     for finding in findings:
         print(finding)
     if steps.hostfile is not None:

@@ -117,6 +117,7 @@ def result_flaws(result: Document, launch: Launch, job_sha256: str, table: RankT
         flaws += [f"sizes.{direction}: {flaw}" for flaw in _size_flaws(classes)]
     for number, probe in enumerate((result.get("search") or {"probes": []})["probes"]):
         flaws += _histogram_flaws(f"search.probes[{number}].prefix_load", probe["prefix_load"])
+    flaws += _training_flaws(result.get("training"), launch.ranks)
     return flaws + _timeline_flaws(result.get("timeline"))
 
 
@@ -166,6 +167,24 @@ def _size_flaws(classes: Sequence[Document]) -> list[str]:
         <= entry["bytes"]
         < entry["below_bytes"] * entry["entries"]
     ]
+
+
+def _training_flaws(training: Document | None, ranks: int) -> list[str]:
+    """Why epochs cannot be told apart, or hold more than their time."""
+    if training is None:
+        return []
+    numbers = [epoch["epoch"] for epoch in training["epochs"]]
+    flaws = [] if numbers == sorted(set(numbers)) else [f"epochs are not in order: {numbers}"]
+    for epoch in training["epochs"]:
+        parts_s = sum(epoch[f"{part}_sum_s"] for part in ("load", "compute", "meeting"))
+        # Each rank rounds its sums by itself.
+        if parts_s > epoch["block_sum_s"] * 1.001 + 1e-5 * ranks:
+            flaws.append(
+                f"epoch {epoch['epoch']}: {parts_s:g} s of steps in {epoch['block_sum_s']:g} s"
+            )
+        if epoch["au_worst_rank"] >= ranks:
+            flaws.append(f"epoch {epoch['epoch']}: rank {epoch['au_worst_rank']} of {ranks} ranks")
+    return [f"training: {flaw}" for flaw in flaws]
 
 
 def _timeline_flaws(timeline: Document | None) -> list[str]:

@@ -11,6 +11,7 @@ from .archive import Archive
 from .canonical import Document
 from .errors import ArchiveError
 from .tables import csv_text, write_table
+from .training_report import TRAINING_METRICS, headline_of, is_training, write_training
 from .units import GIB
 
 # What a table shows of a direction, in order: metric name without its direction, label.
@@ -118,13 +119,20 @@ def _write_summary(out: TextIO, summary: Document) -> None:
         out.write(f"{_capacity(values) or NO_CAPACITY}\n")
     for trial, search in enumerate(notes.get("search", [])):
         _write_search(out, search, f" of trial {trial}" if summary["trials"] > 1 else "")
+    directions: tuple[str, ...] = ("read", "write")
+    shown: Sequence[tuple[str, str]] = DIRECTION_ROWS
+    if "training" in notes and is_training(values):
+        write_training(out, values, notes)
+        # Throughput is that of epochs; here evaluations and checkpoints are in it.
+        directions = tuple(each for each in directions if f"{each}_ops_per_s" in values)
+        shown = DIRECTION_ROWS[1:]
     rows = [
-        (label, *(_mean(values, f"{direction}_{name}") for direction in ("read", "write")))
-        for name, label in DIRECTION_ROWS
+        (label, *(_mean(values, f"{direction}_{name}") for direction in directions))
+        for name, label in shown
     ]
     rows = [row for row in rows if any(row[1:])]
     if rows:
-        write_table(out, ("", "read", "write"), rows, right=(1, 2))
+        write_table(out, ("", *directions), rows, right=range(1, len(directions) + 1))
     out.writelines(f"{line}\n" for line in _facts(values, notes))
 
 
@@ -164,7 +172,7 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         )
     if "host_cpu_busy_pct" in values:
         yield _hosts(values)
-    if "verified_bytes" in values:
+    if "verified_bytes" in values and not (is_training(values) and _nothing_compared(values)):
         yield (
             f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
             f"{values['verify_mismatches']['max']:.0f} mismatches"
@@ -212,6 +220,16 @@ def _foreign_names(values: Document) -> list[str]:
     return [name for name in values if name not in known and not name.startswith(own)]
 
 
+def _nothing_compared(values: Document) -> bool:
+    return not values["verified_bytes"]["max"] and not values["verify_mismatches"]["max"]
+
+
+def _foreign_headline(values: Document) -> str:
+    rates = _directions(values, "{}_gib_s", " GiB/s", digits=2)
+    names = _foreign_names(values)[:2]
+    return rates or ", ".join(f"{name} {_mean(values, name)}" for name in names)
+
+
 def _counted(values: Document) -> Iterator[str]:
     """What moved in the window by the counts of those that moved it; a network only if it did."""
     for who, names in (
@@ -251,7 +269,7 @@ def _measures(values: Document) -> Iterator[str]:
 
 def _is_common(name: str) -> bool:
     """Whether a rate or share has a place of its own in every report."""
-    return name.endswith("_ops_per_s") or name.startswith(COMMON)
+    return name.endswith("_ops_per_s") or name.startswith((*COMMON, *TRAINING_METRICS))
 
 
 def _capacity(values: Document) -> str:
@@ -335,11 +353,9 @@ def headline(result: Document) -> str:
         if "search" in summary.get("notes", {}):
             shown = _capacity(values) or NO_CAPACITY
         else:
-            shown = _directions(values, "{}_gib_s", " GiB/s", digits=2)
-            if not shown and "measured_by" in summary.get("notes", {}):
-                shown = ", ".join(
-                    f"{name} {_mean(values, name)}" for name in _foreign_names(values)[:2]
-                )
+            shown = headline_of(values) or _directions(values, "{}_gib_s", " GiB/s", digits=2)
+            if "measured_by" in summary.get("notes", {}):
+                shown = _foreign_headline(values)
         prefix = f"{summary['option']}: " if summary["option"] else ""
         parts += [prefix + shown] if shown else []
     return "; ".join(parts)

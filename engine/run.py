@@ -22,7 +22,7 @@ from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
 from .foreign_evidence import placed_command
 from .foreign_run import Save, Task, run_foreign
-from .host_documents import HostFacts, host_facts_of, hosts_text
+from .host_documents import HostFacts, host_facts_of, hosts_text, totals
 from .hosts import host_ranges
 from .launch import RUN_VARIABLE
 from .monitor import Monitor
@@ -35,6 +35,8 @@ from .rules import Finding, errors, judge_job
 from .signals import StopRequests
 from .spec import JobSpec
 from .supervise import Outcome, Site, supervise
+from .training_report import stage_line
+from .training_rules import judge_dataset_size, judge_known_size
 from .verify import (
     Evidence,
     Verdict,
@@ -104,7 +106,7 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
     archive can no longer be written; all other failures are in the report.
     """
     spec = request.spec
-    refuse_broken_rules(judge_job(spec, request.origins))
+    refuse_broken_rules([*judge_job(spec, request.origins), *judge_known_size(spec, None)])
     display.step("checking the machine")
     machine = check_machine(spec, request.plan, os.environ, stops)
     refuse_unready(machine.findings)
@@ -122,6 +124,8 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
     display.step("collecting facts")
     _write_inputs(archive, request, machine, program, env)
     start = _hosts(archive, request, files.HOSTS_START, lambda: stops.asked)
+    for finding in errors(judge_dataset_size(spec, totals(start).memory_bytes)):
+        display.say(str(finding))
     with _samples(archive, request, lambda: stops.asked) as spared:
         stages = _run_stages(_Runner(archive, request, program, env, display, stops, spared))
     end = _hosts(archive, request, files.HOSTS_END, lambda: stops.count > 1)
@@ -430,6 +434,8 @@ def _ended(launch: Launch, outcome: Outcome) -> str:
     if outcome.status != "complete":
         return f"{head}: {outcome.message}"
     metrics = {} if outcome.result is None else stage_metrics(outcome.result)
+    if (trained := stage_line(metrics)) is not None:
+        return f"{head}, {trained}"
     if "capacity_requests_per_s" in metrics:
         return f"{head}, capacity {metrics['capacity_requests_per_s']:.3f} requests/s"
     rates = [

@@ -1,6 +1,7 @@
-"""How many files a training dataset must have, by Rules 3.1.2. Pure and exact.
+"""How many files a training dataset must have, by Rules 3.1.2, and how many steps it gives.
 
-The one place where it is computed: plan, data generation, run and verification take it from here.
+Pure and exact, and the one place where it is computed: plan, run and verification take it from
+here.
 """
 
 from __future__ import annotations
@@ -63,11 +64,18 @@ class DatasetSize:
         """How it came out, for people: both demands, and the larger one."""
         demand = self.demand
         return (
-            f"steps: {STEPS_PER_EPOCH} x {demand.accelerators} accelerators x batch {demand.batch} "
-            f"/ {demand.samples_per_file} samples a file = {self.steps_files:,} files; "
+            f"{self.steps_arithmetic()}; "
             f"memory: {MEMORY_TIMES} x {demand.memory_bytes / GIB:,.2f} GiB / "
             f"{float(demand.file_bytes):,.0f} bytes a file = {self.memory_files:,} files; "
             f"at least {self.files:,} files, {self.gib:,.1f} GiB"
+        )
+
+    def steps_arithmetic(self) -> str:
+        """The demand by steps alone."""
+        demand = self.demand
+        return (
+            f"steps: {STEPS_PER_EPOCH} x {demand.accelerators} accelerators x batch {demand.batch} "
+            f"/ {demand.samples_per_file} samples a file = {self.steps_files:,} files"
         )
 
 
@@ -93,3 +101,18 @@ def memory_of(declared_gib_per_host: float | None, hosts: int, measured_bytes: i
     if not known:
         raise ValueError("the memory of the hosts is neither declared nor known")
     return max(known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """What of a dataset an epoch reads: steps of each rank, and samples that no rank reads."""
+
+    steps: int
+    dropped_samples: int
+
+
+def epoch_of(*, files: int, samples_per_file: int, ranks: int, batch: int) -> Epoch:
+    """An equal part of the samples to each rank, whole batches only."""
+    samples = files * samples_per_file
+    steps = samples // ranks // batch
+    return Epoch(steps=steps, dropped_samples=samples - steps * batch * ranks)

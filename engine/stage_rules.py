@@ -13,6 +13,8 @@ from .roofline import rooflines_around
 from .rules import Finding
 from .search import capacity_of, probes_of
 from .steady import drift_of
+from .training_metrics import NETWORK_TYPES, SERVER_COUNTED, training_of
+from .training_rules import RESIDENT_MOST_PCT
 from .units import GIB
 
 # Counters are compared from this many bytes on; below, a file system's own I/O weighs in, and what
@@ -22,18 +24,6 @@ DEVICE_TOLERANCE = 0.02
 
 # The least part of the benchmark's bytes that a network carries which they all go over.
 NETWORK_LEAST = 0.9
-
-# Types of file systems whose data are on other hosts, as mountinfo names them.
-NETWORK_TYPES = frozenset(
-    {
-        "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "panfs",
-        "pvfs2", "smb3", "wekafs", "fuse.ceph", "fuse.ceph-fuse", "fuse.daos", "fuse.gcsfuse",
-        "fuse.glusterfs", "fuse.juicefs", "fuse.mfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
-    }
-)  # fmt: skip
-
-# Their own counts are those of what servers moved: no cache can have served the rest unseen.
-SERVER_COUNTED = frozenset({"nfs", "nfs4"})
 
 ROOFLINE_TOLERANCE_PCT = 10.0
 
@@ -57,7 +47,7 @@ def judge_stage_result(
     if measured and not any(io["window_bytes"] for io in result["io"].values()):
         text = "no byte was moved in the measured window"
         findings.append(Finding(rule="RES-01", severity="error", key=name, text=text))
-    findings += _verification(name, measured, result["verify"])
+    findings += _verification(name, measured, result)
     findings += _direct(name, result)
     findings += _latencies(name, result)
     if measured:
@@ -139,11 +129,14 @@ def _core(name: str, result: Document) -> list[Finding]:
     ]
 
 
-def _verification(name: str, measured: bool, verify: Document) -> list[Finding]:
+def _verification(name: str, measured: bool, result: Document) -> list[Finding]:
+    verify = result["verify"]
+    # Training reads files that another stage has checked.
+    compares = training_of(result) is None
     if verify["mismatches"]:
         text = f"{verify['mismatches']} blocks differed from what was written"
         return [Finding(rule="RES-02", severity="error", key=name, text=text)]
-    if measured and not verify["operations"]:
+    if measured and compares and not verify["operations"]:
         text = "no read was compared with what was written"
         return [Finding(rule="RES-02", severity="warning", key=name, text=text)]
     return []
@@ -313,22 +306,35 @@ def _working_set(name: str, result: Document, memory_bytes: int | None) -> list[
         return []
     if working_set_bytes >= MEMORY_TIMES * memory_bytes:
         return []
-    direct = result["core"] is not None and result["core"]["direct"]
+    past = _past_memory(result)
     return [
         Finding(
             rule="RES-11",
-            severity="info" if direct else "warning",
+            severity="warning" if past is None else "info",
             key=name,
             text=f"the working set is {working_set_bytes / GIB:.2f} GiB, less than "
             f"{MEMORY_TIMES} x the {memory_bytes / GIB:.2f} GiB of memory of the hosts: "
             + (
-                "I/O was direct, so only caches beyond the hosts can have served reads"
-                if direct
-                else "I/O was buffered, so reads may have come from memory"
+                "I/O was buffered, so reads may have come from memory"
+                if past is None
+                else f"{past}, so only caches beyond the hosts can have served reads"
             ),
             hint="a larger working set",
         )
     ]
+
+
+def _past_memory(result: Document) -> str | None:
+    """Why no read came from the memory of the hosts; None where one may have."""
+    if result["core"] is not None and result["core"]["direct"]:
+        return "I/O was direct"
+    training = training_of(result)
+    eviction = None if training is None else training["eviction"]
+    if eviction is None or eviction["resident_pct"] is None:
+        return None
+    return (
+        "files were dropped from memory" if eviction["resident_pct"] <= RESIDENT_MOST_PCT else None
+    )
 
 
 def _trace(name: str, result: Document) -> list[Finding]:

@@ -29,6 +29,8 @@ from .schema import check
 from .series import Series, read_series, windows_of
 from .spec import JobSpec, build
 from .stage_rules import judge_rooflines, judge_stage_result
+from .training_job import training_jobs
+from .training_rules import judge_dataset_size, judge_training, judge_utilisation
 
 Name = Literal["CLOSED", "OPEN", "WHATIF", "INVALID"]
 
@@ -104,10 +106,13 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
         *judge_job(evidence.spec, evidence.origins),
         *evidence.preflight,
         *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
+        *judge_dataset_size(evidence.spec, totals(evidence.hosts_start).memory_bytes),
+        *judge_utilisation(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
     ]
     unusable = [
         *_judge_stages(evidence),
         *judge_rooflines(evidence.plan, evidence.outcomes, evidence.results),
+        *judge_training(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
         *judge_hosts(evidence.hosts_start, evidence.hosts_end),
         *_judge_series(evidence),
     ]
@@ -156,6 +161,7 @@ def make_result(archive: Archive, evidence: Evidence) -> Document:
         hosts=evidence.hosts_start,
         series=evidence.series,
         evidence=digests(archive, _sources(archive, evidence.plan)),
+        training=training_jobs(evidence.spec),
     )
 
 

@@ -27,8 +27,9 @@ from .contract import (
 from .errors import EngineError, JobError
 from .io_core.control import Control
 from .io_core.histogram import Histogram
+from .meeting import Together
 from .result import Outcome, gather_result, merge_histogram
-from .supervise import Failure, Phase, Status, Unit, Work, supervise
+from .supervise import Failure, Phase, Status, Unit, Verdict, Work, supervise, supervise_steps
 from .watch import end_with_parent, start_limit
 from .world import World, host_name, open_world, starts_a_host
 
@@ -120,6 +121,10 @@ class Session:
         """The small values of all ranks, by rank, in every rank."""
         return self._world.broadcast(self._world.gather(value))
 
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all ranks, by rank, on rank 0; an empty list elsewhere."""
+        return self._world.gather(value)
+
     def merged(self, histogram: Histogram) -> Histogram:
         """The histograms of all ranks in one on rank 0; elsewhere without its counts."""
         return merge_histogram(self._world, histogram)
@@ -131,14 +136,22 @@ class Session:
 
         Raises StageEnded in all ranks unless all of them completed it.
         """
-        verdict = supervise(
-            self._world,
-            self._console,
-            self._hosts,
-            Phase(name=name, unit=unit, total=total),
-            control or Control(),
-            work,
+        phase = Phase(name=name, unit=unit, total=total)
+        self._close(
+            supervise(self._world, self._console, self._hosts, phase, control or Control(), work)
         )
+
+    def steps(self, name: str, work: Callable[[Together], None], *, total: float) -> None:
+        """Does `work` on the main thread of every rank, who meet after each of `total` steps.
+
+        Raises StageEnded in all ranks unless all of them completed it.
+        """
+        phase = Phase(name=name, unit="steps", total=total)
+        self._close(
+            supervise_steps(self._world, self._console, self._hosts, phase, Control(), work)
+        )
+
+    def _close(self, verdict: Verdict) -> None:
         if verdict.status != "complete":
             self.status = verdict.status
             self.failures.extend(verdict.failures)

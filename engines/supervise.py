@@ -5,6 +5,9 @@ ranks report to rank 0 about every half second and at once when they fail; rank 
 when one has failed or the caller asks for it, and closes the phase when all have ended. Nobody
 waits inside MPI meanwhile, because MPI waits by spinning.
 
+Work in which ranks meet after each of many short steps is done by the main threads themselves, as
+only they may use MPI; they see to the messages between steps.
+
 Rank 0 also says that it lives: a rank that hears nothing of it for longer than the job allows ends
 itself, since its host may have lost all others, and with them whoever could end it.
 """
@@ -13,22 +16,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from .console import Console
 from .contract import Document, rank_ranges
 from .errors import EngineError
 from .io_core.control import Control
-from .watch import SPARE_S
+from .meeting import Together
+from .watch import SPARE_S, Wait
 from .world import World
 
-Unit = Literal["bytes", "s", "files"]
+Unit = Literal["bytes", "s", "files", "steps"]
 Status = Literal["complete", "stopped", "failed"]
 Work = Callable[[Control], None]
 
 REPORT_S = 0.5
+# Between steps every message is in the way of the next one.
+_STEPS_REPORT_S = 1.0
 # Signs of life of rank 0: in proportion to the job's limit on silence, which many of them must fit.
 _ALIVE_SHARE = 0.1
 _ALIVE_MAX_S = 5.0
@@ -103,9 +110,57 @@ def supervise(
     control.start()
     worker = _Worker(control, work)
     worker.start()
-    if world.rank == 0:
-        return _Leader(world, console, hosts, phase, control, worker).lead()
-    return _follow(world, phase, control, worker)
+    with _part(world, console, hosts, phase, control, worker, REPORT_S) as part:
+        while (verdict := part.look()) is None:
+            _nap(worker)
+        return verdict
+
+
+def supervise_steps(
+    world: World,
+    console: Console,
+    hosts: list[str],
+    phase: Phase,
+    control: Control,
+    work: Callable[[Together], None],
+) -> Verdict:
+    """The same for work in steps, on the main threads; it goes through them as `Together` says."""
+    world.barrier()
+    control.start()
+    own = _OwnWork()
+    with _part(world, console, hosts, phase, control, own, _STEPS_REPORT_S) as part:
+
+        def look() -> None:
+            part.look()  # there is no verdict as long as this rank works
+
+        meeting = world.open_meeting()
+        try:
+            work(Together(meeting, control, look))
+        finally:
+            meeting.close()
+        own.finished.set()
+        while (verdict := part.look()) is None:
+            _nap(own)
+        return verdict
+
+
+class _Doer(Protocol):
+    """What does the work of a phase."""
+
+    finished: threading.Event
+
+    def raise_bug(self) -> None:
+        """Raises what the work has raised, unless it was an EngineError."""
+
+
+class _OwnWork:
+    """Work of the main thread: what it raises comes up by itself."""
+
+    def __init__(self) -> None:
+        self.finished = threading.Event()
+
+    def raise_bug(self) -> None:
+        """Nothing is kept."""
 
 
 class _Worker(threading.Thread):
@@ -130,10 +185,10 @@ class _Worker(threading.Thread):
             raise self._bug
 
 
-def _report(phase: Phase, control: Control, worker: _Worker) -> Report:
+def _report(phase: Phase, control: Control, worker: _Doer) -> Report:
     ended = worker.finished.is_set()  # first: what is counted below is then complete
     read, written = sum(control.read_bytes), sum(control.written_bytes)
-    done = {"bytes": read + written, "s": control.elapsed_s, "files": control.done}[phase.unit]
+    done = {"bytes": read + written, "s": control.elapsed_s}.get(phase.unit, control.done)
     failure = control.failure
     return Report(
         done=min(done, phase.total),
@@ -145,31 +200,73 @@ def _report(phase: Phase, control: Control, worker: _Worker) -> Report:
     )
 
 
-def _follow(world: World, phase: Phase, control: Control, worker: _Worker) -> Verdict:
-    told = Report()
-    due_s = 0.0
+class _Part(Protocol):
+    """A rank's part in the supervision of a phase."""
+
+    def look(self) -> Verdict | None:
+        """Hears, tells and decides what there is; the verdict once all ranks have ended."""
+
+
+@contextmanager
+def _part(
+    world: World,
+    console: Console,
+    hosts: list[str],
+    phase: Phase,
+    control: Control,
+    worker: _Doer,
+    report_s: float,
+) -> Iterator[_Part]:
+    if world.rank == 0:
+        yield _Leader(world, console, hosts, phase, control, worker)
+        return
     with world.watch.waiting("rank 0") as wait:
-        while True:
-            while (letter := world.receive()) is not None:
-                wait.heard()
-                if isinstance(letter.content, Closed):
-                    return Verdict(status=letter.content.status)
-                if isinstance(letter.content, Stop):
-                    control.stop()
-            worker.raise_bug()
-            report = _report(phase, control, worker)
-            news = (report.failure, report.ended) != (told.failure, told.ended)
-            if news or time.monotonic() >= due_s:
-                world.send(0, report)
-                told, due_s = report, time.monotonic() + REPORT_S
-            _nap(worker)
+        yield _Follower(world, phase, control, worker, wait, report_s)
 
 
-def _nap(worker: _Worker) -> None:
+def _nap(worker: _Doer) -> None:
     if worker.finished.is_set():
         time.sleep(_POLL_S)
     else:
         worker.finished.wait(_POLL_S)
+
+
+class _Follower:
+    """The part of all ranks but rank 0: reports, and does as it is told."""
+
+    def __init__(
+        self,
+        world: World,
+        phase: Phase,
+        control: Control,
+        worker: _Doer,
+        wait: Wait,
+        report_s: float,
+    ) -> None:
+        self._world = world
+        self._phase = phase
+        self._control = control
+        self._worker = worker
+        self._wait = wait
+        self._report_s = report_s
+        self._told = Report()
+        self._due_s = 0.0
+
+    def look(self) -> Verdict | None:
+        """See `_Part`."""
+        while (letter := self._world.receive()) is not None:
+            self._wait.heard()
+            if isinstance(letter.content, Closed):
+                return Verdict(status=letter.content.status)
+            if isinstance(letter.content, Stop):
+                self._control.stop()
+        self._worker.raise_bug()
+        report = _report(self._phase, self._control, self._worker)
+        news = (report.failure, report.ended) != (self._told.failure, self._told.ended)
+        if news or time.monotonic() >= self._due_s:
+            self._world.send(0, report)
+            self._told, self._due_s = report, time.monotonic() + self._report_s
+        return None
 
 
 class _Leader:
@@ -182,7 +279,7 @@ class _Leader:
         hosts: list[str],
         phase: Phase,
         control: Control,
-        worker: _Worker,
+        worker: _Doer,
     ) -> None:
         self._world = world
         self._console = console
@@ -195,19 +292,16 @@ class _Leader:
         self._stopped = False
         self._alive_due_s = 0.0
 
-    def lead(self) -> Verdict:
-        """Returns when all ranks have ended the phase."""
-        while True:
-            self._hear()
-            self._show_life()
-            self._worker.raise_bug()
-            if not self._stopped and (self._console.stop_requested or self._failures()):
-                self._stop()
-            ended = all(report.ended for report in self._reports)
-            self._console.progress(self._progress)
-            if ended:
-                return self._close()
-            _nap(self._worker)
+    def look(self) -> Verdict | None:
+        """See `_Part`."""
+        self._hear()
+        self._show_life()
+        self._worker.raise_bug()
+        if not self._stopped and (self._console.stop_requested or self._failures()):
+            self._stop()
+        ended = all(report.ended for report in self._reports)
+        self._console.progress(self._progress)
+        return self._close() if ended else None
 
     def _hear(self) -> None:
         self._reports[0] = _report(self._phase, self._control, self._worker)

@@ -33,7 +33,7 @@ class Watch:
     def __init__(self) -> None:
         self.limit_s: float | None = None
         self.name = "this rank"
-        self._wait: _Wait | None = None
+        self._wait: Wait | None = None
         self._thread: threading.Thread | None = None
 
     def keep(self, name: str, limit_s: float | None) -> None:
@@ -44,13 +44,13 @@ class Watch:
             self._thread.start()
 
     @contextlib.contextmanager
-    def waiting(self, what: str, *, more_s: float = 0.0) -> Iterator[_Wait]:
+    def waiting(self, what: str, *, more_s: float = 0.0) -> Iterator[Wait]:
         """While the block runs, this rank waits; `what` it hears nothing of, for its last words.
 
         `more_s` is what others may need beyond the limit.
         """
         limit_s = None if self.limit_s is None else self.limit_s + more_s + SPARE_S
-        self._wait = wait = _Wait(what, limit_s)
+        self._wait = wait = Wait(what, limit_s)
         try:
             yield wait
         finally:
@@ -72,7 +72,9 @@ class Watch:
                 self.end(wait.what, wait.waited_s)
 
 
-class _Wait:
+class Wait:
+    """What a rank waits for, and for how long it has heard nothing of it."""
+
     def __init__(self, what: str, limit_s: float | None) -> None:
         self.what = what
         self.waited_s = 0.0
@@ -83,6 +85,7 @@ class _Wait:
         self.waited_s = 0.0
 
     def is_over(self, tick_s: float) -> bool:
+        """Whether the limit is passed, after so many seconds more."""
         self.waited_s += tick_s
         return self._limit_s is not None and self.waited_s > self._limit_s
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .meeting import Meeting, SoloMeeting
+from .mpi_meeting import MpiMeeting
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -75,6 +77,9 @@ class World(Protocol):
 
     def sum_counts(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """The element-wise sum of all ranks' counts on rank 0."""
+
+    def open_meeting(self) -> Meeting:
+        """Where all ranks meet after each of many steps; called by all of them."""
 
     def send(self, rank: int, content: object) -> None:
         """Sends a small message."""
@@ -151,6 +156,10 @@ class SoloWorld:
         """The only counts."""
         return counts
 
+    def open_meeting(self) -> Meeting:
+        """A meeting of one."""
+        return SoloMeeting()
+
     def send(self, rank: int, content: object) -> None:
         """There is no other rank."""
         raise ValueError(f"one rank only, cannot send to rank {rank}: {content!r}")
@@ -213,6 +222,11 @@ class MpiWorld:
         with self._met():
             self._world.Reduce(counts, total, op=self._mpi.SUM, root=0)
         return total
+
+    def open_meeting(self) -> Meeting:
+        """A meeting of all ranks."""
+        with self._met():
+            return MpiMeeting(self._world.Dup())
 
     def send(self, rank: int, content: object) -> None:
         """Sends a small message; it is buffered, so this does not wait for the receiver."""

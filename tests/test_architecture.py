@@ -19,7 +19,8 @@ PURE = (
     "foreign_metrics", "json_path", "quantities", "references",
     "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
     "monitor_rules", "plan", "roofline", "rules", "schema", "search", "series", "sizing", "spec",
-    "stage_rules", "steady", "units",
+    "stage_rules", "steady", "training_job", "training_metrics", "training_report",
+    "training_rules", "units",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}

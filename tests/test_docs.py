@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.types import Glob
+from training_results import dataset_of, training_of
 
 from mlps.engine import archive as archive_files
 from mlps.engine import errors, supervise, sweep
@@ -38,6 +39,12 @@ from mlps.engine.roofline import Around, Roofline, metrics_against
 from mlps.engine.rules import RULES
 from mlps.engine.schema import load_schema
 from mlps.engine.series import Load
+from mlps.engine.training_metrics import (
+    dataset_metrics,
+    epoch_rows,
+    evaluation_metrics,
+    training_metrics,
+)
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -359,16 +366,19 @@ def known_keys() -> dict[str, bool]:
     for group in GROUPS:
         _add_keys(keys, group, job["$defs"][group])
     for path in (files("mlps.schemas") / "benchmark").iterdir():
-        _add_keys(keys, "benchmark", load_schema(f"benchmark/{path.name.removesuffix('.json')}"))
+        schema = load_schema(f"benchmark/{path.name.removesuffix('.json')}")
+        _add_keys(keys, "benchmark", schema, schema.get("$defs", {}))
     return keys
 
 
-def _add_keys(keys: dict[str, bool], prefix: str, schema: object) -> None:
+def _add_keys(keys: dict[str, bool], prefix: str, schema: object, definitions=None) -> None:
     if not isinstance(schema, dict):
         return
+    named = schema.get("$ref", "").removeprefix("#/$defs/")
+    schema = {**(definitions or {}).get(named, {}), **schema}
     keys[prefix] = keys.get(prefix, False) or isinstance(schema.get("additionalProperties"), dict)
     for name, part in schema.get("properties", {}).items():
-        _add_keys(keys, f"{prefix}.{name}", part)
+        _add_keys(keys, f"{prefix}.{name}", part, definitions)
         keys.setdefault(f"{prefix}.{name}", False)
 
 
@@ -493,6 +503,8 @@ def test_pages_have_the_rendered_tables():
     assert {(name, words.split()[0]) for name, words in kinds} >= {
         ("kvcache.md", "schema=benchmark/kvcache"),
         ("kvcache.md", "schema=job/$defs/benchmark"),
+        ("training.md", "schema=benchmark/training"),
+        ("training.md", "models"),
         ("clusters.md", "schema=job/$defs/cluster"),
         ("clusters.md", "schema=job/$defs/launcher"),
         ("archive.md", "rules"),
@@ -532,6 +544,17 @@ def test_metrics_are_those_that_are_published(make_full_result, search):
     }
 
 
+def test_metrics_of_training_are_those_that_are_published(archive_page, make_result):
+    done = {"after_epoch": 1, "steps": 5, "wall_s": 2.0, "read_bytes": 1}
+    saved = {"after_epoch": 1, "written_bytes": 1, "wall_s": 0.5}
+    training = training_of(ranks=2, evaluations=[done], checkpoints=[saved])
+    result = make_result(training=training, dataset=dataset_of())
+    published = training_metrics(result) | dataset_metrics(result) | evaluation_metrics(result, 1)
+    told = first_cells(archive_page, "metric of training")
+    assert sorted(told) == sorted([*published, "au_engine_ceiling_pct"])
+    assert first_cells(archive_page, "value of an epoch") == list(epoch_rows(result)[0])
+
+
 NO_HOSTS = HostFacts(facts={}, clock_offset_s={}, without_facts={})
 
 
@@ -549,6 +572,8 @@ def test_keys_of_aggregates_and_notes(archive_page, plan_of, make_full_result, s
             },
         ),
     }  # fmt: skip
+    result |= {"training": training_of(ranks=1)}
+    results[plan.launches[0].name] |= {"dataset": dataset_of()}
     document = collect(
         plan, run_id="r", version="1", benchmark="b", family="kvcache", outcomes=outcomes,
         results=results, hosts=NO_HOSTS, series=None, evidence={},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from training_results import dataset_of, epoch_of, training_of
 
 from mlps.engine.protocol import (
     ProtocolError,
@@ -236,3 +237,24 @@ def test_a_result_with_all_that_may_be_left_out_has_no_flaws(make_result, launch
     )
     assert result_flaws(result, launch, SHA, table) == []
     assert result_flaws(result | {"search": None}, launch, SHA, table) == []
+
+
+def test_a_result_of_training_has_no_flaws(make_result, launch, table):
+    result = make_result(training=training_of(ranks=2), dataset=dataset_of())
+    assert result_flaws(result, launch, SHA, table) == []
+    no_epoch = make_result(training=training_of(ranks=2, epochs=0))
+    assert result_flaws(no_epoch, launch, SHA, table) == []
+
+
+@pytest.mark.parametrize(
+    ("epochs", "text"),
+    [
+        ([epoch_of(2, ranks=2), epoch_of(1, ranks=2)], "epochs are not in order: [2, 1]"),
+        ([epoch_of(1, ranks=2), epoch_of(1, ranks=2)], "epochs are not in order: [1, 1]"),
+        ([epoch_of(1, ranks=3)], "epoch 1: rank 2 of 2 ranks"),
+        ([epoch_of(1, ranks=2) | {"block_sum_s": 1}], "epoch 1: 2.241 s of steps in 1 s"),
+    ],
+)
+def test_flaws_of_epochs(make_result, launch, table, epochs, text):
+    result = make_result(training=training_of(ranks=2) | {"epochs": epochs})
+    assert result_flaws(result, launch, SHA, table) == [f"training: {text}"]

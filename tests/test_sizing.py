@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlps.engine.sizing import Demand, dataset_size, memory_of
+from mlps.engine.sizing import Demand, dataset_size, epoch_of, memory_of
+from mlps.engines.training_native.sharding import Deal
 
 GIB = 2**30
 
@@ -97,3 +98,18 @@ def test_the_larger_of_declared_and_measured_memory_counts(declared, hosts, meas
 def test_unknown_memory_is_no_zero():
     with pytest.raises(ValueError, match="neither declared nor known"):
         memory_of(None, 2, None)
+
+
+@given(
+    files=st.integers(0, 10_000),
+    samples_per_file=st.integers(1, 3_000),
+    ranks=st.integers(1, 4096),
+    batch=st.integers(1, 5_000),
+)
+def test_an_epoch_is_what_the_engine_deals(files, samples_per_file, ranks, batch):
+    deal = Deal(
+        files=files, samples_per_file=samples_per_file, ranks=ranks, batch=batch, seed=1,
+        shuffle_files=True, shuffle_samples=True,
+    )  # fmt: skip
+    epoch = epoch_of(files=files, samples_per_file=samples_per_file, ranks=ranks, batch=batch)
+    assert (epoch.steps, epoch.dropped_samples) == (deal.steps, deal.dropped_samples)

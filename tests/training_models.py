@@ -37,10 +37,7 @@ def dataset(format, *, files=3, eval_files=0, samples_per_file=1, record_bytes=1
 
 
 MODELS = {
-    "unet3d": dataset(
-        "npz", files=7200, record_bytes=146600628, record_bytes_stdev=68341808,
-        record_bytes_resize=2097152,
-    ),
+    "unet3d": dataset("npz", files=7200, record_bytes=146600628, record_bytes_stdev=68341808),
     "retinanet": dataset("jpeg", files=1170301, record_bytes=322957),
     "dlrm": dataset(
         "parquet", files=1024, samples_per_file=4718592, record_bytes=761, columns=DLRM_COLUMNS,
@@ -53,8 +50,7 @@ MODELS = {
         "tfrecord", files=524288, record_bytes=2828486, record_bytes_stdev=71311
     ),
     "resnet50": dataset(
-        "tfrecord", files=1024, samples_per_file=1251, record_bytes=114660.07,
-        record_bytes_resize=150528,
+        "tfrecord", files=1024, samples_per_file=1251, record_bytes=114660.07
     ),
 }  # fmt: skip
 

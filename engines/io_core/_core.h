@@ -146,4 +146,9 @@ void wait_until_signal(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t
 void series_note(struct series *series, int64_t value, uint32_t exact_bits);
 /* Waits on `news`, for ever if ns < 0; the lock is held. */
 void wait_for_news(struct shard *shard, int64_t ns);
+
+struct reader;
+int reader_wait(struct reader *r, uint64_t batch, int64_t patience_ns, int64_t *waited_ns);
+bool reader_release(struct reader *r, uint64_t batch);
+int64_t reader_compute(int64_t until_ns, int64_t patience_ns);
 #endif

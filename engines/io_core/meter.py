@@ -63,6 +63,31 @@ class Moved:
     window: Span | None
 
 
+def read_counts(counters: Sequence[Counter]) -> tuple[Counts | None, ...]:
+    """What all counters show now."""
+    return tuple(_count(counter) for counter in counters)
+
+
+def moved_between(
+    counters: Sequence[Counter],
+    first: Sequence[Counts | None],
+    last: Sequence[Counts | None],
+) -> tuple[Moved, ...]:
+    """What each of them showed at two moments, without a window."""
+    return tuple(
+        Moved(
+            kind=counter.kind,
+            machine=counter.machine,
+            name=counter.name,
+            facts=counter.facts,
+            first=before,
+            last=after,
+            window=None,
+        )
+        for counter, before, after in zip(counters, first, last, strict=True)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """The counts of all counters at about one moment of the monotonic clock."""
@@ -143,7 +168,7 @@ class Meter:
 
     def _read(self) -> _Reading:
         before_ns = time.monotonic_ns()
-        counts = tuple(_count(counter) for counter in self._counters)
+        counts = read_counts(self._counters)
         return _Reading((before_ns + time.monotonic_ns()) // 2, counts)
 
 

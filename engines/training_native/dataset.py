@@ -84,8 +84,8 @@ class Dataset:
     """All that decides which files there are and what every byte of them is.
 
     `record_bytes` is a sample's nominal size, and `record_bytes_stdev` how much it differs between
-    files. `record_bytes_resize` is what DLIO makes of a sample once it is read. With `columns` a
-    sample is a row of a Parquet file, and `compression` is that of its pages.
+    files. With `columns` a sample is a row of a Parquet file, and `compression` is that of its
+    pages.
     """
 
     format: FormatName
@@ -94,7 +94,6 @@ class Dataset:
     samples_per_file: int
     record_bytes: float
     record_bytes_stdev: float = 0.0
-    record_bytes_resize: int | None = None
     prefix: str = "img"
     seed: int = 10
     jpeg_encoding: JpegEncoding = "raw"
@@ -169,7 +168,6 @@ def dataset_of(section: Section) -> Dataset:
         samples_per_file=section.count("samples_per_file"),
         record_bytes=_record_bytes(section, columns),
         record_bytes_stdev=section.number("record_bytes_stdev"),
-        record_bytes_resize=section.count_or_none("record_bytes_resize"),
         prefix=_prefix(section),
         seed=section.count("seed", least=0),
         columns=columns,

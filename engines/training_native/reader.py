@@ -9,10 +9,10 @@ sequence of batches, as an epoch is, and is closed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ from ..io_core.failures import Place, failed_call, short_transfer
 from ..io_core.files import probe_direct
 from ..io_core.histogram import Histogram, Int64s
 from ..io_core.operations import LOAD
+
+if TYPE_CHECKING:
+    from ..meeting import NativeMeeting
+    from .native_steps import NativeSteps
 
 ReaderChoice = Literal["auto", "c", "python"]
 
@@ -138,6 +142,14 @@ class ReaderAccount:
     timeline: Int64s = field(default_factory=lambda: np.zeros(TIMELINE_BINS, dtype=np.int64))
 
 
+Idle = Callable[[], bool]
+
+
+def always() -> bool:
+    """Nothing else is to be seen to: a step goes on."""
+    return True
+
+
 class Reader(Protocol):
     """Reads batches for one consumer, on whose thread all is called but `stop`.
 
@@ -169,11 +181,15 @@ class Reader(Protocol):
     def release(self, batch: int) -> None:
         """Lets go of a batch that was waited for, and of all before it, so that others are read."""
 
-    def step(self, batch: int, compute_ns: int) -> Step:
+    def step(self, batch: int, compute_ns: int, idle: Idle = always) -> Step:
         """Waits for a batch, and computes for exactly that time, which is to sleep.
 
-        The batch is released as the computation begins, that others are read meanwhile.
+        The batch is released as the computation begins, that others are read meanwhile. A step that
+        lasts asks `idle` now and then; after a no it ends as if the reader were stopped.
         """
+
+    def steps(self, meeting: NativeMeeting | None, compute_ns: int) -> NativeSteps | None:
+        """Steps that go on in C, each with a meeting; None where this is not possible."""
 
     def account(self) -> ReaderAccount:
         """All that was counted so far."""
@@ -205,6 +221,11 @@ def direct_refusal(settings: Reading, block: Block) -> str | None:
     if not block.paths:
         return None
     return probe_direct(settings.directory / block.paths[0])[1]
+
+
+def was_stopped() -> EngineError:
+    """What a wait ends with when nothing comes any more."""
+    return EngineError("the reader was stopped")
 
 
 def failed_start(directory: Path, number: int) -> EngineError:

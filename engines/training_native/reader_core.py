@@ -10,23 +10,27 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..errors import EngineError
 from ..io_core.account import TIMELINE_BINS
 from ..io_core.core import Series, Signature, declare, load_library
 from ..io_core.executor import CoreRefused, Refusal
 from ..io_core.histogram import BUCKETS, EXACT_BITS
+from ..meeting import NativeMeeting
+from .native_steps import NativeSteps
 from .reader import (
     PATIENCE_NS,
     READ,
     Block,
+    Idle,
     ReaderAccount,
     Reading,
     Step,
+    always,
     direct_refusal,
     failed_open,
     failed_read,
     failed_start,
     short_read,
+    was_stopped,
 )
 
 _PATH_BYTES = 4096
@@ -153,18 +157,20 @@ class CoreReader:
         if not self._library.reader_release(self._alive(), batch):
             self._raise(_UNKNOWN, batch)
 
-    def step(self, batch: int, compute_ns: int) -> Step:
+    def step(self, batch: int, compute_ns: int, idle: Idle = always) -> Step:
         """Waits for a batch, releases it, computes; see `Reader`."""
         # As little as can be: behind a sleep nothing of this is in the processor's caches.
         status = self._take_step(self._reader, batch, compute_ns, PATIENCE_NS, self._step_there)
         if status == _READY:
             return Step(self._step.waited_ns, self._step.computed_ns)
-        return self._long_step(status, batch, compute_ns)
+        return self._long_step(status, batch, compute_ns, idle)
 
-    def _long_step(self, status: int, batch: int, compute_ns: int) -> Step:
+    def _long_step(self, status: int, batch: int, compute_ns: int, idle: Idle) -> Step:
         """Goes on with a step that took longer than a call may."""
         step, waited_ns = self._step, self._step.waited_ns
         while status == _PENDING:
+            if not idle():
+                raise was_stopped()
             status = self._take_step(
                 self._alive(), batch, compute_ns, PATIENCE_NS, self._step_there
             )
@@ -173,8 +179,14 @@ class CoreReader:
             self._raise(status, batch)
         computed_ns, end_ns = step.computed_ns, step.begun_ns + compute_ns
         while computed_ns < compute_ns:
+            if not idle():
+                raise was_stopped()
             computed_ns = self._library.reader_compute(end_ns, PATIENCE_NS) - step.begun_ns
         return Step(waited_ns, computed_ns)
+
+    def steps(self, meeting: NativeMeeting | None, compute_ns: int) -> NativeSteps | None:
+        """Steps that go on in C; see `Reader`."""
+        return None if meeting is None else NativeSteps(self._alive(), meeting, compute_ns)
 
     def account(self) -> ReaderAccount:
         """All that was counted so far."""
@@ -234,7 +246,7 @@ class CoreReader:
         if status == _CLOSED:
             raise ValueError("the reader is closed")
         if status == _STOPPED:
-            raise EngineError("the reader was stopped")
+            raise was_stopped()
         if status == _UNKNOWN:
             raise ValueError(f"batch {batch} is not one to wait for or to release")
         failure = _Failure()

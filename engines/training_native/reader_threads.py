@@ -14,23 +14,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import EngineError
 from ..io_core.account import TIMELINE_BINS
 from ..io_core.blocks import BLOCK_BYTES, aligned_buffer
 from ..io_core.executor import Refusal
+from ..meeting import NativeMeeting
+from .native_steps import NativeSteps
 from .reader import (
     BLOCKS_HELD,
     PATIENCE_NS,
     Block,
+    Idle,
     ReaderAccount,
     Reading,
     Step,
+    always,
     checksum_of,
     direct_refusal,
     failed_open,
     failed_read,
     failed_start,
     short_read,
+    was_stopped,
 )
 
 # A sleep may end this much late: that much before the deadline it ends, and the rest is spun.
@@ -125,8 +129,18 @@ class ThreadReader:
 
     def wait(self, batch: int) -> int:
         """Waits for a batch; returns the ns of that. See `Reader`."""
+        return self._wait(batch, always)
+
+    def _wait(self, batch: int, idle: Idle) -> int:
         self._check_open()
         began_ns = time.monotonic_ns()
+        while not self._waited(batch):
+            if not idle():
+                raise was_stopped()
+        return time.monotonic_ns() - began_ns
+
+    def _waited(self, batch: int) -> bool:
+        """Waits for some time; whether the batch is there."""
         with self._lock:
             if (
                 not self._released
@@ -134,13 +148,15 @@ class ThreadReader:
                 < min(self._fed, self._released + self._settings.look_ahead)
             ):
                 raise ValueError(f"batch {batch} is not one to wait for or to release")
-            while self._done <= batch:
-                if self._failure is not None:
-                    raise self._failure
-                if self._ended:
-                    raise EngineError("the reader was stopped")
+            if self._done <= batch:
                 self._ready.wait(PATIENCE_NS / 1e9)
-        return time.monotonic_ns() - began_ns
+            if self._done > batch:
+                return True
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                raise was_stopped()
+            return False
 
     def release(self, batch: int) -> None:
         """Lets go of a batch and of all before it."""
@@ -151,15 +167,25 @@ class ThreadReader:
             self._released = batch + 1
             self._open_batches()
 
-    def step(self, batch: int, compute_ns: int) -> Step:
+    def step(self, batch: int, compute_ns: int, idle: Idle = always) -> Step:
         """Waits for a batch, releases it, computes; see `Reader`."""
         if not self._exact:
             ctypes.CDLL(None).prctl(_SET_TIMER_SLACK, ctypes.c_ulong(1))
             self._exact = True
-        waited_ns = self.wait(batch)
+        waited_ns = self._wait(batch, idle)
         begun_ns = time.monotonic_ns()  # an accelerator that has its batch waits for nobody
         self.release(batch)
-        return Step(waited_ns, _sleep_until(begun_ns + compute_ns) - begun_ns)
+        end_ns = begun_ns + compute_ns
+        while end_ns - time.monotonic_ns() > PATIENCE_NS:
+            time.sleep(PATIENCE_NS / 2e9)
+            if not idle():
+                raise was_stopped()
+        return Step(waited_ns, _sleep_until(end_ns) - begun_ns)
+
+    def steps(self, meeting: NativeMeeting | None, compute_ns: int) -> NativeSteps | None:
+        """None: these are threads of the interpreter."""
+        del meeting, compute_ns
+        return None
 
     def account(self) -> ReaderAccount:
         """All that was counted so far."""

@@ -86,3 +86,32 @@ def test_mpirun_in_an_allocation(make_slurm_place, openmpi5, check):
     words = place.small("cluster=slurm", "launcher=salloc", AS_ROOT, "launcher.ssh=null")
     done = place.run(*words, within=["salloc", "-N2", "-n2"])
     check(place, done)
+
+
+def test_training_on_eight_hosts(make_place, flavour, load, wait_for):
+    """Each host reads its own share of the files that all of them have made together."""
+    words, env = flavour
+    place = make_place(8, **env)
+    started = time.monotonic()
+    done = place.run(
+        "benchmark=training/quick", "cluster=8node", "cluster.ranks_per_host=1", *words,
+        f"launcher.ssh={place.cluster.ssh}", "preflight.skip=[CAP-03]",
+        f"data_dir={place.data_dir}", f"results_dir={place.results_dir}",
+        "benchmark.dataset.record_bytes=200000", "benchmark.dataset.record_bytes_stdev=0",
+        "benchmark.evaluation.batch=1",
+    )  # fmt: skip
+    assert time.monotonic() - started < 120
+    assert place.archives(), done.stderr
+    archive = place.archive()
+    logs = [path.read_text() for path in archive.glob("stages/*/stderr.log")]
+    assert done.returncode == 0, "".join([done.stderr, done.stdout, *logs])
+    own = load(archive / "stages/03-run-0/result.json")
+    made = load(archive / "stages/00-generate/result.json")["dataset"]
+    assert own["ranks"]["hosts"] == place.cluster.names
+    assert made["written_files"] == 104
+    assert [epoch["steps"] for epoch in own["training"]["epochs"]] == [96 // 8 // 4] * 3
+    assert all(read > 0 for read in own["ranks"]["peak_rss_bytes"])
+    assert own["io"]["read"]["total_operations"] == 3 * 96 + 8
+    assert place.run("verify", str(archive)).returncode == 0
+    assert list(place.data_dir.iterdir()) == []
+    wait_for(lambda: not place.leftovers(), "the end of all processes", 10)

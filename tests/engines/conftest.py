@@ -17,6 +17,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from mlps.engines.console import Console
 from mlps.engines.contract import encode_job, merged, read_job
@@ -205,6 +206,7 @@ class Bench:
     changes: dict[str, Any] = field(default_factory=dict)
     seed: int = 42
     workload: str = "turns"
+    engine: str = "kvcache_native"
 
     @property
     def job(self) -> dict[str, Any]:
@@ -267,7 +269,7 @@ class Bench:
         self, *arguments: str, ranks: int = 0, program: tuple[str, ...] = (), **options: Any
     ) -> Iterator[Launched]:
         """Starts a stage: without MPI for 0 ranks."""
-        engine = program or ("-m", "mlps.engines.kvcache_native")
+        engine = program or ("-m", f"mlps.engines.{self.engine}")
         command = [sys.executable, *engine, "--stage", *arguments]
         if ranks:
             command = [str(MPIEXEC), "-n", str(ranks), *command]
@@ -297,6 +299,49 @@ class Bench:
         assert "Traceback" not in stderr
         assert launched.noise == ""
         return result
+
+
+# A small job of training: 24 files of 20 kB, 3 epochs of 6 steps for two ranks.
+TRAINING: dict[str, Any] = {
+    "dataset": {
+        "directory": None,
+        "train": {"files": 24, "subfolders": 1},
+        "record_bytes": 20_000,
+        "record_bytes_stdev": 4_000,
+        "write_threads": 1,
+    },
+    "reader": {"batch": 2, "threads": 2},
+    "train": {"epochs": 3, "computation_s": 0.001},
+    "ceiling": {"when": "success", "steps": 12},
+    "silence_limit_s": 60,
+    "start_limit_s": 60,
+}
+
+
+@dataclass(slots=True)
+class TrainingBench(Bench):
+    """The same for a job of training."""
+
+    engine: str = "training_native"
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The job document."""
+        text = (resources.files("mlps.conf") / "benchmark/training.yaml").read_text()
+        benchmark = merged(merged(yaml.safe_load(text), TRAINING), self.changes)
+        return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
+
+    @property
+    def dataset(self) -> Path:
+        """The directory of the dataset."""
+        return self.directory / "dataset"
+
+
+@pytest.fixture
+def training(fast_place: Path) -> Iterator[TrainingBench]:
+    """A small job of training whose data directory is in memory where there is such a place."""
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        yield TrainingBench(Path(place))
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,13 @@ NPZ = {
     "samples_per_file": 1,
     "record_bytes": 1000.5,
     "record_bytes_stdev": 10,
-    "record_bytes_resize": None,
+    "jpeg_encoding": "raw",
+    "parquet": {
+        "columns": [],
+        "row_group_rows": 1024,
+        "compression": "none",
+        "compat_dictionary": False,
+    },
     "train": {"files": 12, "subfolders": 3},
     "eval": {"files": 2, "subfolders": 1},
 }
@@ -59,7 +65,7 @@ def test_a_section_becomes_a_dataset():
     found = read(NPZ)
     assert (found.format, found.samples_per_file, found.seed, found.prefix) == ("npz", 1, 10, "img")
     assert (found.record_bytes, found.record_bytes_stdev) == (1000.5, 10)
-    assert found.record_bytes_resize is None
+    assert (found.columns, found.row_group_rows) == ((), 1024)
     assert found.train == Split(name="train", files=12, subfolders=3)
     assert found.eval == Split(name="eval", files=2, subfolders=1)
 

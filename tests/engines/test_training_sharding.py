@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_models import MODELS
 
+from mlps.engines.training_native.reader import READ, Block, Reading, checksum_of, reader_for
 from mlps.engines.training_native.sharding import Deal
 
 
@@ -239,3 +240,49 @@ def test_the_largest_datasets_are_dealt_at_once(name):
 
 def test_the_order_never_changes():
     assert deal(8).order(1).tolist() == [4, 6, 0, 7, 2, 1, 3, 5]
+
+
+def sum_of_epoch(directory, deal, threads, core):
+    """(bytes, sum of all of them) that the readers of all ranks read in an epoch."""
+    total_bytes, total = 0, 0
+    for rank in range(deal.ranks):
+        shard = deal.shard(rank, deal.order(1))
+        reads = np.zeros(len(shard.files), READ)
+        reads["file"] = np.arange(len(shard.files))
+        reads["offset"] = shard.first_samples
+        reads["length"] = shard.samples
+        block = Block(
+            paths=[str(number) for number in shard.files],
+            numbers=shard.files.astype(np.uint32),
+            reads=reads,
+            batches=1,
+        )
+        settings = Reading(
+            directory=directory, threads=threads, look_ahead=1, checksum=True, core=core
+        )
+        reader = reader_for(settings)
+        try:
+            reader.feed(block)
+            reader.wait(0)
+            account = reader.account()
+        finally:
+            reader.close()
+        total_bytes += account.read_bytes
+        total += account.checksum
+    return total_bytes, total % 2**64
+
+
+@pytest.mark.parametrize("core", ["c", "python"])
+def test_what_is_read_does_not_depend_on_read_threads(core, tmp_path):
+    """Samples of a byte: what all ranks read is the dataset but for what is dropped."""
+    dealt = deal(20, samples_per_file=9, ranks=4, batch=5)
+    for number in range(20):
+        (tmp_path / str(number)).write_bytes(np.random.default_rng(number).bytes(9))
+    found = {sum_of_epoch(tmp_path, dealt, threads, core) for threads in (1, 2, 3, 8)}
+    assert len(found) == 1
+    ((read_bytes, total),) = found
+    assert read_bytes == 180 - dealt.dropped_samples == 180
+    everything = (
+        checksum_of((tmp_path / str(number)).read_bytes(), number, 0) for number in range(20)
+    )
+    assert total == sum(everything) % 2**64

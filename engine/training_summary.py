@@ -1,0 +1,159 @@
+"""The summary.json that DLIO would have written of a run, from an archive alone.
+
+Names, formulas and units are DLIO's: what it calls MB and GB are 2^20 and 2^30 bytes, I/O is
+samples times their nominal bytes, and a standard deviation is that of a population.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from statistics import fmean, pstdev
+
+from .canonical import Document
+from .host_documents import HostFacts, host_memory_bytes
+from .plan import Launch, Plan
+from .training_job import TrainingJob
+from .training_metrics import datasets, ranks_of, training_of
+from .units import GIB, MIB
+
+# As DLIO writes moments; here they are in UTC.
+_MOMENT = "%Y-%m-%dT%H:%M:%S.%f"
+
+
+def dlio_summaries(
+    plan: Plan,
+    jobs: Sequence[TrainingJob],
+    outcomes: Mapping[str, Document],
+    results: Mapping[str, Document],
+    hosts: HostFacts,
+) -> Iterator[tuple[str, Document]]:
+    """By name of a measured launch that trained to its end: the document of summary.json."""
+    of_options = {job.option: job for job in jobs}
+    left = datasets(plan, outcomes, results)
+    for launch in plan.launches:
+        job, result = of_options.get(launch.option), results.get(launch.name)
+        if job is None or result is None or not _trained(launch, outcomes, result):
+            continue
+        dataset = left[launch.name][1] if launch.name in left else None
+        yield launch.name, _summary(job, dataset, result, hosts)
+
+
+def _trained(launch: Launch, outcomes: Mapping[str, Document], result: Document) -> bool:
+    complete = outcomes[launch.name]["status"] == "complete"
+    return (
+        launch.measured
+        and complete
+        and result["window"] is not None
+        and training_of(result) is not None
+    )
+
+
+def _summary(
+    job: TrainingJob, dataset: Document | None, result: Document, hosts: HostFacts
+) -> Document:
+    window, ranks = result["window"], ranks_of(result)
+    names = result["ranks"]["hosts"]
+    size_gib = _data_size_per_host_gib(job, ranks, len(names))
+    files = (job.files, job.eval_files)
+    if dataset is not None:
+        files = (dataset["train_files"], dataset["eval_files"])
+    return {
+        "start": _moment(window["start_unix_s"]),
+        "num_accelerators": ranks,
+        "num_hosts": len(names),
+        "hostname": names[0],
+        "metric": _metric(job, result),
+        "num_files_train": files[0],
+        "num_files_eval": files[1],
+        "num_samples_per_file": job.samples_per_file,
+        **_host_values(hosts, size_gib),
+        "data_size_per_host_GB": size_gib,
+        "epochs": len(result["training"]["epochs"]),
+        "end": _moment(window["start_unix_s"] + window["elapsed_s"]),
+    }
+
+
+def _moment(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime(_MOMENT)
+
+
+def _data_size_per_host_gib(job: TrainingJob, ranks: int, hosts: int) -> float:
+    """DLIO's: what the ranks of a host read in an epoch, rounded down to whole samples."""
+    samples = (ranks // hosts) * job.samples_per_file * job.files // ranks
+    return float(samples * job.record_bytes / GIB)
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def _metric(job: TrainingJob, result: Document) -> Document:
+    training, ranks = result["training"], ranks_of(result)
+    shares = [epoch["au_dlio_sum_pct"] / ranks for epoch in training["epochs"]]
+    mean_pct = fmean(shares)
+    return {
+        "train_au_percentage": shares,
+        "train_au_mean_percentage": mean_pct,
+        "train_au_meet_expectation": "success" if mean_pct >= job.au_least_pct else "fail",
+        "train_au_stdev_percentage": pstdev(shares),
+        **_throughput("train", [epoch["samples_dlio_per_s"] for epoch in training["epochs"]], job),
+        **_evaluation(job, training["evaluations"], ranks),
+        **_checkpoints(training["checkpoints"]),
+    }
+
+
+def _throughput(phase: str, samples_per_s: Sequence[float], job: TrainingJob) -> Document:
+    mean, deviation = fmean(samples_per_s), pstdev(samples_per_s)
+    mib = float(job.record_bytes) / MIB
+    return {
+        f"{phase}_throughput_samples_per_second": [*samples_per_s],
+        f"{phase}_throughput_mean_samples_per_second": mean,
+        f"{phase}_throughput_stdev_samples_per_second": deviation,
+        f"{phase}_io_mean_MB_per_second": mean * mib,
+        f"{phase}_io_stdev_MB_per_second": deviation * mib,
+    }
+
+
+def _evaluation(job: TrainingJob, evaluations: Sequence[Document], ranks: int) -> Document:
+    """Of whole evaluations: their first steps were not timed apart, so that there is no AU."""
+    batch = job.evaluation_batch
+    if batch is None:
+        return {}
+    rates = [
+        ranks * batch * evaluation["steps"] / evaluation["wall_s"]
+        for evaluation in evaluations
+        if evaluation["wall_s"]
+    ]
+    return _throughput("eval", rates, job) if rates else {}
+
+
+def _checkpoints(checkpoints: Sequence[Document]) -> Document:
+    timed = [checkpoint for checkpoint in checkpoints if checkpoint["wall_s"]]
+    if not timed:
+        return {}
+    lengths_s = [checkpoint["wall_s"] for checkpoint in timed]
+    rates = [checkpoint["written_bytes"] / GIB / checkpoint["wall_s"] for checkpoint in timed]
+    return {
+        "save_checkpoint_io_mean_GB_per_second": fmean(rates),
+        "save_checkpoint_io_stdev_GB_per_second": pstdev(rates),
+        "save_checkpoint_duration_mean_seconds": fmean(lengths_s),
+        "save_checkpoint_duration_stdev_seconds": pstdev(lengths_s),
+        "checkpoint_size_GB": fmean(checkpoint["written_bytes"] / GIB for checkpoint in timed),
+    }
+
+
+# ---------------------------------------------------------------- hosts
+
+
+def _host_values(hosts: HostFacts, size_gib: float) -> Document:
+    """A value for each host, in the job's order; those that told nothing are missing."""
+    facts = [*hosts.facts.values()]
+    memory = [size for each in facts if (size := host_memory_bytes(each)) is not None]
+    return {
+        "host_cpu_count": [each["cpu"]["threads"] for each in facts],
+        "host_processor_name": facts[0]["cpu"]["model"] if facts else "",
+        "potential_caching": [0 if size / GIB <= size_gib else 1 for size in memory],
+        "host_cpuinfo": {name: dict(each["cpu"]) for name, each in hosts.facts.items()},
+        "host_meminfo": {name: dict(each["memory"]) for name, each in hosts.facts.items()},
+        "host_memory_GB": [size / GIB for size in memory],
+    }
