@@ -45,6 +45,11 @@ def values_of(archive):
     return {name: spread["mean"] for name, spread in summary["values"].items()}
 
 
+def own(values):
+    """Values that the foreign program told."""
+    return {name: values[name] for name in values if not name.startswith(("program_", "host_"))}
+
+
 def stage_results(archive):
     paths = sorted((archive / "stages").glob("*-run-*/result.json"))
     return [json.loads(path.read_text()) for path in paths]
@@ -422,3 +427,80 @@ def test_dlio_writes_trains_and_its_summary_is_mapped(place, fake_dlio):
     assert names == ["rank-0", "rank-1", "summary", "workload"]
     assert place.run("verify", str(archive)).returncode == 0
     assert list(place.data_dir.iterdir()) == []
+
+
+# ---------------------------------------------------------------- kv-cache.py and vdbbench
+
+KV_CACHE = """
+import argparse, json, pathlib, sys
+parser = argparse.ArgumentParser()
+for name in ("model", "generation-mode", "cache-dir", "output", "config"):
+    parser.add_argument(f"--{name}")
+for name in ("num-users", "duration", "gpu-mem-gb", "cpu-mem-gb", "max-concurrent-allocs",
+             "storage-capacity-gb", "seed"):
+    parser.add_argument(f"--{name}", type=int)
+parser.add_argument("--precondition", action="store_true")
+told = parser.parse_args()
+pathlib.Path(told.cache_dir).mkdir()
+(pathlib.Path(told.cache_dir) / "entry.npy").write_bytes(b"x")
+rank = int(told.output[-6])
+stats = {
+    "tier_storage_read_bandwidth_gbps": 2.0 + rank, "tier_storage_write_bandwidth_gbps": 0.5,
+    "storage_read_device_p95_ms": 10.0 * (rank + 1),
+}
+summary = {
+    "avg_throughput_tokens_per_sec": 100.0, "storage_throughput_tokens_per_sec": 50.0,
+    "requests_per_second": told.num_users, "cache_stats": stats,
+}
+assert told.precondition and told.config is None
+pathlib.Path(told.output).write_text(json.dumps({"seed": told.seed, "summary": summary}))
+"""
+
+
+def test_kv_cache_py_is_told_its_options_and_its_results_are_mapped(place):
+    (place.root / "kv-cache.py").write_text(KV_CACHE)
+    done = place.run(
+        "benchmark=external/kv_cache_py", "benchmark.settings.script=kv-cache.py", "trials=1",
+        f"benchmark.settings.python={sys.executable}", "cluster.ranks=2", "data_dir=data",
+        "benchmark.settings.flags.num-users=7", "benchmark.settings.flags.precondition=true",
+        "benchmark.needs.disk_bytes_per_rank=1024", "benchmark.needs.memory_bytes_per_rank=1024",
+        *PATIENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    values = values_of(place.archive())
+    assert own(values) == {
+        "read_gib_s": 5.0, "write_gib_s": 1.0, "generated_tokens_per_s": 200.0,
+        "storage_tokens_per_s": 100.0, "requests_per_s": 14.0,
+        "device_read_p95_worst_rank_ms": 20.0,
+    }  # fmt: skip
+    assert list(place.data_dir.iterdir()) == []
+
+
+VDBBENCH = """
+import json, pathlib, sys
+told = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert told["--collection-name"] == "mine" and told["--seed"] == "42"
+statistics = {
+    "throughput_qps": 812.5, "mean_latency_ms": 1.25, "p95_latency_ms": 2.5, "p99_latency_ms": 4.0,
+    "recall": {"mean_recall": 0.975}, "disk_io": {"applicable": False},
+}
+pathlib.Path(told["--output-dir"], "statistics.json").write_text(json.dumps(statistics))
+"""
+
+
+def test_vdbbench_is_started_once_and_its_statistics_are_mapped(place):
+    program = place.root / "vdbbench"
+    program.write_text(f"#!{sys.executable}\n{VDBBENCH}")
+    program.chmod(0o755)
+    done = place.run(
+        "benchmark=external/vdbbench", f"benchmark.settings.program={program}", "trials=1",
+        "benchmark.settings.flags.collection-name=mine", "cluster.ranks=2", "data_dir=data",
+        *PATIENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    values = values_of(place.archive())
+    assert own(values) == {
+        "queries_per_s": 812.5, "query_mean_ms": 1.25, "query_p95_ms": 2.5, "query_p99_ms": 4.0,
+        "recall_pct": pytest.approx(97.5),
+    }  # fmt: skip
+    assert stage_results(place.archive())[0]["ranks"]["exit_status"] == [0]
