@@ -1,15 +1,18 @@
 """How fast training files are read, beside what the machine can do, and how exact a step is.
 
     python benchmarks/training_pipeline.py [DIRECTORY] [THREADS]
+    mpiexec -n 2 python benchmarks/training_pipeline.py --ceiling
 
 Files as those of unet3d (npz of 140 MiB), of retinanet (323 kB) and of dlrm (200 columns in
 parquet, by row groups) are made in a new folder of the directory, which is removed again. They are
-read by the reader, as the engine plans a rank's epoch; by a plain loop of open, preadv and close in
+read by an epoch of the engine, as a rank plans it; by a plain loop of open, preadv and close in
 as many Python threads, the same reads with buffers of the same size; and by `cat`. First all from
 the page cache, then from the disk: the files are dropped from memory before each way. They take
 turns for 9 rounds. Figures are medians with the least and the most beside them; the ratio is the
-median of those of each round, for the machine's speed may change between rounds. Then steps with
-0.375 ms of computation are taken, without reads and with the reader at work.
+median of those of each round, for the machine's speed may change between rounds.
+
+The second command shows the ceiling of each model: the accelerator utilisation of all ranks with
+the steps of a run, but without reads, 9 epochs of 300 steps (of 3000 where these are short).
 """
 
 from __future__ import annotations
@@ -29,10 +32,14 @@ import numpy as np
 
 from mlps.engine.compose import compose
 from mlps.engines.io_core.blocks import aligned_buffer
+from mlps.engines.io_core.control import Control
+from mlps.engines.io_core.histogram import Histogram
+from mlps.engines.meeting import SoloMeeting, Together
 from mlps.engines.section import Section
 from mlps.engines.training_native.batches import Course
 from mlps.engines.training_native.content import Content
 from mlps.engines.training_native.dataset import Dataset, Split, dataset_of
+from mlps.engines.training_native.epochs import Loader, run_epoch
 from mlps.engines.training_native.files import Sizes
 from mlps.engines.training_native.formats import pieces, planned_files
 from mlps.engines.training_native.formats.checksum import Tally
@@ -48,11 +55,12 @@ from mlps.engines.training_native.reader import (
     reader_for,
 )
 from mlps.engines.training_native.sharding import Deal
+from mlps.engines.training_native.workload import training_of
+from mlps.engines.world import World, open_world
 
 GIB = 2**30
 ROUNDS = 9
-COMPUTE_NS = 375_000
-STEPS = 4000
+CEILINGS = ("dlrm_b200", "retinanet_b200", "unet3d_b200")
 CONTENT = Content(1)
 
 
@@ -156,8 +164,8 @@ def layouts_of(data: Dataset, directory: Path, sizes_bytes: Sizes) -> Layouts:
     return joined(data, sizes_bytes, found, 0, lambda value: [value])
 
 
-def with_reader(files: Files, threads: int, core: ReaderChoice) -> int:
-    """The reader of the engine, from its making to its end."""
+def with_engine(files: Files, threads: int, core: ReaderChoice) -> int:
+    """An epoch of one rank whose computations take no time, from the making of its reader on."""
     settings = Reading(
         directory=files.directory,
         threads=threads,
@@ -166,16 +174,26 @@ def with_reader(files: Files, threads: int, core: ReaderChoice) -> int:
         core=core,
     )
     reader = reader_for(settings)
-    waiting = list(files.blocks)
-    batches = sum(block.batches for block in waiting)
+    steps = sum(block.batches for block in files.blocks)
     try:
-        for batch in range(batches):
-            while waiting and reader.room:
-                reader.feed(waiting.pop(0))
-            reader.step(batch, 0)
+        run_epoch(
+            Together(SoloMeeting(), started(), lambda: None),
+            Loader(reader, iter(files.blocks)),
+            steps=steps,
+            computation_ns=0,
+            waits=Histogram(),
+        )
         return reader.account().read_bytes
     finally:
         reader.close()
+
+
+def started() -> Control:
+    """The state of a phase that has begun."""
+    control = Control()
+    control.start()
+    control.shards(1)
+    return control
 
 
 def with_preadv(files: Files, threads: int) -> int:
@@ -230,8 +248,8 @@ def rate_of(files: Files, read: Callable[[], int], cold: bool) -> float:
 def compare(shape: Shape, files: Files, threads: int, cold: bool) -> None:
     """Prints how fast each way is."""
     ways: dict[str, Callable[[], int]] = {
-        "reader": lambda: with_reader(files, threads, "c"),
-        "reader, Python": lambda: with_reader(files, threads, "python"),
+        "engine": lambda: with_engine(files, threads, "c"),
+        "engine, Python": lambda: with_engine(files, threads, "python"),
         "preadv loop": lambda: with_preadv(files, threads),
         "cat": lambda: with_cat(files),
     }
@@ -259,39 +277,56 @@ def compare(shape: Shape, files: Files, threads: int, cold: bool) -> None:
         )
 
 
-def one_a_step(files: Files) -> Block:
-    """All files, some times over, each a batch."""
-    sizes = [(files.directory / path).stat().st_size for path in files.paths]
-    reads = np.zeros(STEPS, READ)
-    reads["batch"] = np.arange(STEPS)
-    reads["file"] = reads["batch"] % len(sizes)
-    reads["length"] = np.array(sizes)[reads["file"]]
-    numbers = np.arange(len(sizes), dtype=np.uint32)
-    return Block(paths=files.paths, numbers=numbers, reads=reads, batches=STEPS)
-
-
-def show_steps(files: Files, threads: int, enabled: bool) -> None:
-    """Prints how exact computations are."""
-    reader = reader_for(
-        Reading(directory=files.directory, threads=threads, look_ahead=8, enabled=enabled)
+def show_ceiling(world: World, model: str) -> None:
+    """Prints the utilisation that a model's steps have without reads."""
+    job = compose([f"benchmark=training/{model}"], conf_dirs=(), cwd=Path("/")).values
+    training = training_of(job["benchmark"])
+    settings, per_block = training.reader, 288
+    reads = np.zeros(per_block, READ)
+    reads["batch"], reads["length"] = np.arange(per_block), 1
+    block = Block(
+        paths=["none"], numbers=np.zeros(1, dtype=np.uint32), reads=reads, batches=per_block
     )
-    try:
-        reader.feed(one_a_step(files))
-        began_ns = time.monotonic_ns()
-        steps = [reader.step(batch, COMPUTE_NS) for batch in range(STEPS)]
-        wall_ns = time.monotonic_ns() - began_ns
-        gib_s = reader.account().read_bytes / GIB / (wall_ns / 1e9)
-    finally:
+    steps = 3000 if training.computation_ns < 10**7 else 300
+    found = []
+    for _ in range(ROUNDS):
+        reading = Reading(
+            directory=Path("/"),
+            threads=settings.threads,
+            look_ahead=settings.look_ahead_batches,
+            enabled=False,
+        )
+        reader, meeting = reader_for(reading), world.open_meeting()
+        together = Together(meeting, started(), lambda: None)
+        together.meet()
+        times = run_epoch(
+            together,
+            Loader(reader, iter([block] * (steps // per_block + 1))),
+            steps=steps,
+            computation_ns=training.computation_ns,
+            waits=Histogram(),
+        )
         reader.close()
-    computed = sorted(step.compute_ns for step in steps)
-    exact = sum(each <= COMPUTE_NS * 1.01 for each in computed) / STEPS
-    loads = statistics.median(step.load_ns for step in steps)
-    print(
-        f"{'reads' if enabled else 'no reads':16}{gib_s:8.2f}"
-        f"{statistics.median(computed) / 1e3:10.2f}{statistics.fmean(computed) / 1e3:10.2f}"
-        f"{computed[STEPS * 99 // 100] / 1e3:10.2f}{100 * exact:9.1f}{loads / 1e3:10.2f}"
-        f"{100 * COMPUTE_NS * STEPS / wall_ns:8.1f}"
-    )
+        meeting.close()
+        assert times is not None
+        found.append((times.au_nominal_pct(training.computation_ns), times.au_dlio_pct()))
+    ranks = np.array(world.gather(found))
+    if world.rank == 0:
+        means = ranks.mean(axis=0)  # of all ranks in each round
+        print(
+            f"{model:16}{training.computation_ns / 1e6:10.3f}{np.median(means[:, 0]):10.2f}"
+            f"{means[:, 0].min():8.2f}{means[:, 0].max():8.2f}{np.median(means[:, 1]):10.2f}"
+        )
+
+
+def ceilings() -> None:
+    """Prints the table of all models, on the first rank."""
+    world = open_world(os.environ)
+    if world.rank == 0:
+        print(f"{world.size} ranks, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        print(f"{'':16}{'step, ms':>10}{'nominal':>10}{'least':>8}{'most':>8}{'DLIO':>10}  (AU, %)")
+    for model in CEILINGS:
+        show_ceiling(world, model)
 
 
 def main() -> None:
@@ -305,14 +340,6 @@ def main() -> None:
             for cold in (False, True):
                 compare(shape, files, threads, cold)
 
-        print(f"\n{STEPS} steps of {COMPUTE_NS / 1e3} us, {SHAPES[-1].name} files one a step")
-        print(
-            f"{'':16}{'GiB/s':>8}{'median us':>10}{'mean':>10}{'p99':>10}{'+1 % pct':>9}"
-            f"{'load us':>10}{'AU pct':>8}"
-        )
-        for enabled in (False, True):
-            show_steps(files, threads, enabled)
-
 
 if __name__ == "__main__":
-    main()
+    ceilings() if "--ceiling" in sys.argv else main()
