@@ -3,6 +3,7 @@
     job.json job.yaml overrides.txt provenance.json plan.json environment.json system.yaml
     hosts-start.json timeseries.jsonl
     stages/<nn>-<name>[-option][-trial]/ argv.json stdout.log stderr.log outcome.json result.json
+                                         outputs/ files/      only of foreign programs
     hosts-end.json timeseries.jsonl.gz result.json verdict.json MANIFEST.sha256
 
 The first two rows are there before the first stage starts; the last file is the seal.
@@ -106,6 +107,16 @@ def create(results_dir: Path, benchmark: str, job_sha256: str) -> Archive:
 def write(archive: Archive, name: str, data: bytes) -> None:
     """Write a file of the archive whole or not at all. Raises ArchiveError."""
     write_whole(archive.path(name), data)
+
+
+def write_below(archive: Archive, launch_name: str, file: str, data: bytes) -> None:
+    """Write a file in a directory of a launch's own, which is made. Raises ArchiveError."""
+    path = archive.stage(launch_name, file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    write_whole(path, data)
 
 
 def write_whole(path: Path, data: bytes) -> None:

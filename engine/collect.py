@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .aggregate import FAMILY, aggregates
 from .canonical import Document
+from .foreign_metrics import foreign_metrics
 from .host_documents import HostFacts, totals
 from .latency import percentile_ns
 from .plan import Launch, Plan
@@ -95,6 +96,8 @@ def overall_status(outcomes: Iterable[Document]) -> str:
 
 def stage_metrics(result: Document) -> Metrics:
     """All numbers that one stage's report gives. A direction without I/O has no numbers."""
+    if "foreign" in result:
+        return foreign_metrics(result)
     roofline = roofline_of(result)
     metrics: Metrics = roofline_metrics([] if roofline is None else [roofline])
     metrics |= dataset_metrics(result) | training_metrics(result)
@@ -347,6 +350,9 @@ def _notes(trials: Sequence[Document], around: Sequence[Around]) -> Document:
         "deviations": _distinct(text for each in details for text in each.get("deviations", [])),
         "window_cut": _distinct(each["window_cut"] for each in details if each.get("window_cut")),
         "roofline": _distinct(roofline.tool for pair in around for roofline in pair.both),
+        "measured_by": _distinct(
+            trial["foreign"]["measured_by"] for trial in trials if "foreign" in trial
+        ),
         "search": [
             search_document(trial["search"]) for trial in trials if trial.get("search") is not None
         ],

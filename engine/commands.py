@@ -15,6 +15,7 @@ from .canonical import Document, pretty_json
 from .checkup import checkup_document, write_checkup
 from .errors import ArchiveError, Interrupted
 from .facts_report import facts_document, write_facts
+from .foreign import Command
 from .host_documents import traits_of
 from .host_rules import judge_likeness
 from .hosts import HOSTFILE, host_ranges
@@ -245,6 +246,18 @@ def _write_plan(
         condition = "" if launch.when == "success" else f", runs {launch.when}"
         print(f"\n{launch.name}: {launch.ranks} ranks, limit {launch.time_limit_s:g} s{condition}")
         print("  " + shlex.join(launch.argv))
+        if launch.command is not None:
+            _write_command(launch.command)
+
+
+def _write_command(command: Command) -> None:
+    """What a process of a launch starts; what only it knows stands in braces."""
+    document = command.as_document()
+    words = [f"{name}={value}" for name, value in document["environment"].items()]
+    print("  each starts: " + shlex.join([*words, *document["argv"]]))
+    for name, lines in document["files"].items():
+        print(f"  with {name}:")
+        print("".join(f"    {line}\n" for line in lines), end="")
 
 
 def _write_verification(verification: Verification) -> None:

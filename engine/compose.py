@@ -90,7 +90,7 @@ def compose(overrides: Sequence[str], *, conf_dirs: Sequence[Path], cwd: Path) -
     if values.get("benchmark") is None:
         raise _no_benchmark(conf_dirs)
     origins = _origins(values, files, parsed, defaults)
-    for key in PATH_KEYS:
+    for key in (*PATH_KEYS, *_foreign_path_keys(values)):
         _make_absolute(values, key, cwd)
     return Composition(
         values=values,
@@ -104,6 +104,14 @@ def compose(overrides: Sequence[str], *, conf_dirs: Sequence[Path], cwd: Path) -
             for path in shadowed(conf_dirs)
         ),
     )
+
+
+def _foreign_path_keys(values: Document) -> Iterator[str]:
+    """Keys that the benchmark of a foreign program calls paths; it is not yet checked."""
+    benchmark = values["benchmark"]
+    needs = benchmark.get("needs") if isinstance(benchmark, dict) else None
+    keys = needs.get("path_keys") if isinstance(needs, dict) else None
+    yield from (f"benchmark.{key}" for key in (keys if isinstance(keys, list) else ()))
 
 
 def _make_absolute(values: Document, key: str, cwd: Path) -> None:

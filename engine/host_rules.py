@@ -213,9 +213,16 @@ def _mlps_differs(found: Document, reference: Reference) -> str | None:
 
 
 def judge_dependencies(
-    hosts: Sequence[Probed], packages: Sequence[str], programs: Sequence[str], benchmark: str
+    hosts: Sequence[Probed],
+    packages: Sequence[str],
+    programs: Sequence[str],
+    benchmark: str,
+    install: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Finding]:
-    """ENV-08 and ENV-09: programs and packages that the benchmark needs."""
+    """ENV-08 and ENV-09: programs and packages that the benchmark needs.
+
+    `install` tells of programs what installs them, by package manager.
+    """
     for host, facts in with_facts(hosts):
         for name in programs:
             if facts["programs"].get(name) is None:
@@ -224,7 +231,7 @@ def judge_dependencies(
                     severity="error",
                     key="benchmark",
                     text=f"program {name}, which {benchmark} starts, is not on PATH",
-                    hint=install_hint(name, facts),
+                    hint=install_hint(name, facts, (install or {}).get(name)),
                     host=host.name,
                 )
         for name in packages:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .canonical import Document
+from .foreign import FAMILY as FOREIGN
+from .foreign import Command, Launched, command_of, start_hosts
 from .hosts import Host, host_ranges
 from .launch import build_argv, rank_variables
 from .spec import JobSpec, Stage, When
@@ -14,7 +16,10 @@ from .spec import JobSpec, Stage, When
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One process group: a stage of an option and trial, with its argv and limits."""
+    """One process group: a stage of an option and trial, with its argv and limits.
+
+    `is_foreign`: its processes start a foreign program, which `command` tells; None: they clean up.
+    """
 
     index: int
     stage: str
@@ -30,6 +35,8 @@ class Launch:
     start_limit_s: float
     silence_limit_s: float
     delay_before_s: float = 0.0
+    is_foreign: bool = False
+    command: Command | None = None
 
     @property
     def ranks(self) -> int:
@@ -99,10 +106,17 @@ class Plan:
                     "start_limit_s": launch.start_limit_s,
                     "silence_limit_s": launch.silence_limit_s,
                     "argv": list(launch.argv),
+                    **_command_document(launch),
                 }
                 for launch in self.launches
             ],
         }
+
+
+def _command_document(launch: Launch) -> Document:
+    if not launch.is_foreign:
+        return {}
+    return {"command": None if launch.command is None else launch.command.as_document()}
 
 
 def make_plan(
@@ -145,6 +159,12 @@ def without_hosts(spec: JobSpec, plan: Plan, launch: Launch, lost: Collection[st
     Raises ValueError where no host is left.
     """
     hosts = tuple(host for host in launch.hosts if host.name not in lost)
+    if launch.is_foreign:
+        # It was one process on the first host, of what they all see.
+        hosts = tuple(
+            replace(host, ranks=1) for host in spec.cluster.hosts if host.name not in lost
+        )
+        hosts = hosts[:1]
     if not hosts:
         raise ValueError(f"all hosts were lost: {host_ranges(plan.hosts)}")
     arguments = _arguments(launch.stage, launch.option, launch.trial)
@@ -218,10 +238,14 @@ def _launch(
 ) -> Launch:
     stage, option, trial = step
     python, program, variables = outside
+    hosts, command = spec.cluster.hosts, None
+    if spec.family == FOREIGN:
+        launched = Launched(stage=stage.name, option=option, trial=trial, hosts=hosts)
+        hosts, command = start_hosts(spec.document, launched), command_of(spec.document, launched)
     argv = build_argv(
         spec.launcher,
         engine_command(spec, python, *_arguments(stage.name, option, trial)),
-        hosts=spec.cluster.hosts,
+        hosts=hosts,
         program=program,
         variables=variables,
     )
@@ -234,10 +258,12 @@ def _launch(
         when=stage.when,
         undone_by=stage.undone_by,
         argv=argv.words,
-        hosts=spec.cluster.hosts,
+        hosts=hosts,
         hostfile=argv.hostfile,
         delay_before_s=delay_s,
         time_limit_s=stage.time_limit_s,
         start_limit_s=spec.start_limit_s,
         silence_limit_s=spec.silence_limit_s,
+        is_foreign=spec.family == FOREIGN,
+        command=command,
     )

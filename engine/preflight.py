@@ -313,12 +313,18 @@ def _host_findings(
     if needs is not None:
         ranks = {host.name: host.ranks for host in spec.cluster.hosts}
         yield from host_rules.judge_dependencies(
-            probed, needs.packages, needs.programs, spec.benchmark
+            probed, needs.packages, needs.programs, spec.benchmark, _installs(spec)
         )
         yield from host_rules.judge_memory(
             probed, ranks, needs.memory_bytes_per_rank, needs.memory_arithmetic
         )
         yield from host_rules.judge_open_files(probed, needs.open_files_per_rank)
+
+
+def _installs(spec: JobSpec) -> dict[str, dict[str, str]]:
+    """What installs the programs of a foreign benchmark, as its YAML says."""
+    programs = spec.document["benchmark"].get("programs", ())
+    return {entry["program"]: entry["install"] for entry in programs if entry["install"]}
 
 
 def lockfile_findings(

@@ -157,6 +157,9 @@ def _write_search(out: TextIO, search: Document, of_trial: str) -> None:
 
 def _facts(values: Document, notes: Document) -> Iterator[str]:
     """One line each, from what users wait for to what it cost and how far to trust it."""
+    if "measured_by" in notes:
+        yield from _foreign(values, notes)
+        return
     yield from _latencies(values)
     yield from _measures(values)
     entries = _directions(values, "entry_{}_p95_ms", "")
@@ -196,8 +199,35 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         )
 
 
+def _foreign(values: Document, notes: Document) -> Iterator[str]:
+    """All that a foreign program reports and that has no place in the table of directions."""
+    yield from (f"{name}: {_mean(values, name)}" for name in _foreign_names(values))
+    if "program_cpu_s" in values:
+        yield (
+            f"ran {values['program_elapsed_s']['mean']:.2f} s, CPU "
+            f"{values['program_cpu_s']['mean']:.2f} s, peak memory of a process "
+            f"{values['program_peak_rss_max_mib']['max']:.0f} MiB"
+        )
+    if "host_cpu_busy_pct" in values:
+        yield _hosts(values)
+    yield f"measured by {', '.join(notes['measured_by'])}, not by mlps"
+
+
+def _foreign_names(values: Document) -> list[str]:
+    """Metrics that only the foreign program's benchmark names."""
+    known = {f"{word}_{name}" for word in ("read", "write") for name, _ in DIRECTION_ROWS}
+    own = ("program_", "host_")
+    return [name for name in values if name not in known and not name.startswith(own)]
+
+
 def _nothing_compared(values: Document) -> bool:
     return not values["verified_bytes"]["max"] and not values["verify_mismatches"]["max"]
+
+
+def _foreign_headline(values: Document) -> str:
+    rates = _directions(values, "{}_gib_s", " GiB/s", digits=2)
+    names = _foreign_names(values)[:2]
+    return rates or ", ".join(f"{name} {_mean(values, name)}" for name in names)
 
 
 def _counted(values: Document) -> Iterator[str]:
@@ -324,6 +354,8 @@ def headline(result: Document) -> str:
             shown = _capacity(values) or NO_CAPACITY
         else:
             shown = headline_of(values) or _directions(values, "{}_gib_s", " GiB/s", digits=2)
+            if "measured_by" in summary.get("notes", {}):
+                shown = _foreign_headline(values)
         prefix = f"{summary['option']}: " if summary["option"] else ""
         parts += [prefix + shown] if shown else []
     return "; ".join(parts)

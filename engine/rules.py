@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from .canonical import Document
 from .compose import Origin, flatten
 from .errors import ConfigError
+from .foreign import FAMILY as FOREIGN
 from .spec import JobSpec
 
 # Reasons of an outcome that somebody asked for.
@@ -76,6 +77,10 @@ RULES: Mapping[str, str] = {
     "TRN-06": "every epoch was made, with all of its steps",
     "TRN-07": "mlps made the dataset",
     "TRN-08": "the epochs read the files of the dataset that was made or checked",
+    "EXT-01": "the numbers of a foreign program are named as its own",
+    "EXT-02": "no key is set that the foreign program ignores",
+    "EXT-03": "a foreign program leaves every output that its benchmark names",
+    "EXT-04": "every metric of a foreign program is in its outputs, as a number",
     "EVD-01": "every file is what was sealed, none is missing, none was added",
     "EVD-02": "the plan follows from the archived job",
     "EVD-03": "every published number follows from the archived evidence",
@@ -167,6 +172,8 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
                     hint="leave it out, or choose another division",
                 )
             )
+    if spec.family == FOREIGN:
+        findings += _ignored_keys(spec.document, origins)
     if spec.selected is not None:
         findings.append(_partial_stages(spec))
     if not spec.cluster.is_even:
@@ -177,6 +184,25 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
 def _is_rule(key: str, spec: JobSpec) -> bool:
     """Whether a key holds what this job is judged by; its own value cannot excuse its change."""
     return spec.division.name != "whatif" and key.startswith(("division.", "edition."))
+
+
+def _ignored_keys(document: Document, origins: Mapping[str, Origin]) -> Iterator[Finding]:
+    """EXT-02: keys of a foreign program that somebody has set, and that it does not read."""
+    benchmark, values = document["benchmark"], flatten(document)
+    keys = [key for key, origin in origins.items() if key in values]
+    keys = [key for key in keys if _changed(values[key], origins[key])]
+    for option in benchmark["options"]:
+        keys += [f"benchmark.{key}" for key in flatten(option["set"])]
+    for entry in benchmark["ignored"]:
+        key = f"benchmark.{entry['key']}"
+        if any(each == key or each.startswith(f"{key}.") for each in keys):
+            yield Finding(
+                rule="EXT-02",
+                severity="warning",
+                key=key,
+                text=f"{benchmark['measured_by']} ignores it: {entry['why']}",
+                hint="leave it out",
+            )
 
 
 def _partial_stages(spec: JobSpec) -> Finding:

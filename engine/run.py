@@ -20,6 +20,8 @@ from .collection import collect_facts, watched_hosts, way_of
 from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
+from .foreign_evidence import placed_command
+from .foreign_run import Save, Task, run_foreign
 from .host_documents import HostFacts, host_facts_of, hosts_text, totals
 from .hosts import host_ranges
 from .launch import RUN_VARIABLE
@@ -336,11 +338,11 @@ def _run_stage(runner: _Runner, launch: Launch) -> Outcome:
     files.write(archive, argv_name, pretty_json(list(launch.argv)))
     runner.display.stage(launch.stage, launch.index + 1, len(plan.launches))
     try:
-        outcome = supervise(
+        outcome = _supervise(
+            runner,
             launch,
-            _site(runner, archive.path(f"stages/{launch.name}")),
-            runner.stops,
-            runner.display,
+            archive.path(f"stages/{launch.name}"),
+            lambda name, data: files.write_below(archive, launch.name, name, data),
         )
     except OSError as error:
         raise ArchiveError(
@@ -353,6 +355,22 @@ def _run_stage(runner: _Runner, launch: Launch) -> Outcome:
         files.write(archive, name, outcome.result_line + b"\n")
     runner.display.done(_ended(launch, outcome))
     return outcome
+
+
+def _supervise(runner: _Runner, launch: Launch, logs: Path, save: Save) -> Outcome:
+    """Run a launch by the contract of our own engines, or one of a foreign program."""
+    site, spec = _site(runner, logs), runner.request.spec
+    if not launch.is_foreign:
+        return supervise(launch, site, runner.stops, runner.display)
+    run_dir = spec.data_dir / f"mlps-{runner.env[RUN_VARIABLE]}"
+    task = Task(
+        launch=launch,
+        command=placed_command(spec, launch, run_dir),
+        document=spec.document,
+        run_dir=run_dir,
+        save=save,
+    )
+    return run_foreign(task, site, runner.stops, runner.display)
 
 
 def _pause(runner: _Runner, launch: Launch) -> None:
@@ -388,7 +406,7 @@ def _clean_up_unarchived(runner: _Runner, broken: Launch) -> None:
         if launch.when != "always":
             continue
         with tempfile.TemporaryDirectory(prefix="mlps-") as logs:
-            outcome = supervise(launch, _site(runner, Path(logs)), runner.stops, runner.display)
+            outcome = _supervise(runner, launch, Path(logs), lambda _name, _data: None)
         runner.display.done(_ended(launch, outcome))
 
 
@@ -396,11 +414,13 @@ def _take_over(runner: _Runner, launch: Launch) -> tuple[Document, Document | No
     """Copy a finished stage from the archive that is resumed, byte for byte."""
     archive, source = runner.archive, runner.request.finished[launch.name]
     files.make_stage(archive, launch.name)
-    for path in sorted(source.iterdir()):
-        try:
-            shutil.copyfile(path, archive.stage(launch.name, path.name))
-        except OSError as error:
-            raise ArchiveError(f"{path} cannot be copied: {error.strerror}") from error
+    try:
+        shutil.copytree(
+            source, archive.path(f"stages/{launch.name}"), copy_function=shutil.copyfile,
+            dirs_exist_ok=True,
+        )  # fmt: skip
+    except (OSError, shutil.Error) as error:
+        raise ArchiveError(f"{source} cannot be copied: {error}") from error
     runner.display.done(f"{launch.name}: taken over from the archive that is resumed")
     result_path = archive.stage(launch.name, files.RESULT)
     result = files.read_document(result_path) if result_path.is_file() else None

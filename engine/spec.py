@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,8 @@ from typing import Literal
 from .canonical import Document, canonical_json, sha256_hex
 from .cluster import Cluster, build_cluster
 from .errors import ConfigError, Problem, problem_at
+from .foreign import FAMILY as FOREIGN
+from .foreign import foreign_problems
 from .launcher import Launcher, build_launcher, launcher_problems
 
 # Both MPIs of the tests carry 120 KB in one variable; beyond it a kernel limit is near.
@@ -114,12 +117,21 @@ def build(values: Document, where: Mapping[str, str]) -> JobSpec:
     unknown stages, a launcher that cannot start several ranks, a job too large for its variable.
     """
     document = {key: value for key, value in values.items() if key not in SWEEP_KEYS}
-    problems: list[Problem] = []
+    problems = [
+        problem_at(
+            key, "is no finite number", where, hint="quote it where it is a word: 'k=\"nan\"'"
+        )
+        for key in _not_finite(document)
+    ]
+    if problems:
+        raise ConfigError.of(problems)
     cluster = build_cluster(document, where, problems)
     stages = _stages(document["benchmark"], where, problems)
     spec = _job(document, stages, cluster)
     problems += _selection_problems(spec, where)
     problems += _without_effect(document["benchmark"], where)
+    if spec.family == FOREIGN:
+        problems += foreign_problems(document, cluster.hosts, where)
     problems += launcher_problems(spec.launcher, cluster, where)
     if len(spec.env_value) > MAX_JOB_ENV_BYTES:
         text = f"the job takes {len(spec.env_value)} bytes, the limit is {MAX_JOB_ENV_BYTES}"
@@ -128,6 +140,16 @@ def build(values: Document, where: Mapping[str, str]) -> JobSpec:
     if problems:
         raise ConfigError.of(problems)
     return spec
+
+
+def _not_finite(value: object, key: str = "") -> Iterator[str]:
+    """Keys of numbers that JSON does not have: a job with one would have no identity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key
+    elif isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, below in pairs:
+            yield from _not_finite(below, f"{key}.{name}" if key else str(name))
 
 
 def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> JobSpec:

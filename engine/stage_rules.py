@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from .canonical import Document
 from .collect import COUNTED, counted_bytes
+from .foreign_metrics import judge_foreign
 from .latency import percentile_name
 from .plan import Plan
 from .roofline import rooflines_around
@@ -36,6 +37,8 @@ def judge_stage_result(
     name: str, measured: bool, result: Document, memory_bytes: int | None
 ) -> list[Finding]:
     """Findings about what one stage reported; `memory_bytes` is that of all hosts, if known."""
+    if "foreign" in result:
+        return list(judge_foreign(name, measured, result))
     if measured and _is_noop(result):
         text = "its operations touched no storage: the numbers say nothing about one"
         hint = "benchmark.io.core=auto"

@@ -216,7 +216,7 @@ class _Reader:
 
     def _not_started(self) -> _Failure:
         text = f"not all ranks had reported after {self.launch.start_limit_s:g} s"
-        output = _tail(self.site.stderr_log)
+        output = log_tail(self.site.stderr_log)
         blame = blame_start(self.launch, output, lambda: processes.peers(self.pid))
         if blame is None:
             return _Failure("start_limit", text)
@@ -413,7 +413,7 @@ def _no_result(reader: _Reader, process: subprocess.Popen[bytes], failure: _Fail
         named = blame_hosts(reader.cut_off, reader.launch)
     if named is not None:
         verb = "died" if not named.hosts else "was lost" if reader.table else "was not reached"
-        text = f"{named.words} {verb}; the launch ended with {_ending(status)}"
+        text = f"{named.words} {verb}; the launch ended with {ending(status)}"
         return _End("failed", "host_lost" if named.hosts else "rank_died", text, named.hosts)
     if failure is not None:
         return _End("failed", failure.reason, failure.message)
@@ -421,7 +421,7 @@ def _no_result(reader: _Reader, process: subprocess.Popen[bytes], failure: _Fail
         return _End("failed", "protocol", reader.rubbish)
     if status < 0:
         return _killed(reader, process)
-    text = f"it ended with {_ending(status)} and without a result"
+    text = f"it ended with {ending(status)} and without a result"
     silent = reader.blame_silent() if reader.silent_s >= SILENT_S else None
     if silent is None:
         return _End("failed", "no_result", text)
@@ -440,7 +440,7 @@ def _killed(reader: _Reader, process: subprocess.Popen[bytes]) -> _End:
 
 def _bad_exit(reader: _Reader, status: int) -> _End:
     named = _blame_output(reader)
-    text = f"it reported a result, then ended with {_ending(status)}"
+    text = f"it reported a result, then ended with {ending(status)}"
     if named is None:
         return _End("failed", "exit", text)
     verb = "was lost" if named.hosts else "died"
@@ -449,16 +449,18 @@ def _bad_exit(reader: _Reader, status: int) -> _End:
 
 def _blame_output(reader: _Reader) -> Blame | None:
     site = reader.site
-    texts = [_tail(log) for log in (site.stdout_log, site.stderr_log)]
+    texts = [log_tail(log) for log in (site.stdout_log, site.stderr_log)]
     return blame_output(site.died_patterns, texts, reader.launch, reader.table)
 
 
-def _tail(log: Path, size_bytes: int = 1 << 16) -> str:
+def log_tail(log: Path, size_bytes: int = 1 << 16) -> str:
+    """The end of a log. Raises OSError."""
     with log.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - size_bytes))
         return file.read().decode(errors="replace")
 
 
-def _ending(exit_status: int) -> str:
+def ending(exit_status: int) -> str:
+    """An exit status in words."""
     return f"signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"

@@ -14,6 +14,7 @@ from .canonical import Document, canonical_json, pretty_json, sha256_file, sha25
 from .collect import collect
 from .compose import Origin
 from .errors import ArchiveError, ConfigError
+from .foreign_evidence import derived_files
 from .host_documents import HostFacts, hosts_text, read_hosts, totals
 from .monitor_rules import judge_cpu, judge_hosts, judge_series
 from .plan import Launch, Plan, make_plan, without_hosts
@@ -349,6 +350,7 @@ def _recompute(archive: Archive, evidence: Evidence) -> list[Finding]:
         for launch in plan.launches
         if archive.stage(launch.name, files.ARGV).exists()
     ]
+    derived += derived_files(archive, spec, plan, evidence.results)
     findings = []
     for rule, name, expected in derived:
         path = archive.path(name)

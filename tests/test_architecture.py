@@ -15,7 +15,8 @@ from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
 PURE = (
-    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "facts_report",
+    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "facts_report", "foreign",
+    "foreign_metrics", "json_path", "quantities", "references",
     "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
     "monitor_rules", "plan", "roofline", "rules", "schema", "search", "series", "sizing", "spec",
     "stage_rules", "steady", "training_job", "training_metrics", "training_report",
@@ -159,7 +160,8 @@ def test_only_main_modules_end_the_process(path):
         return
     called = {name for name, _ in calls(path)}
     # A rank without its world cannot end in any other way, nor one that watches over it.
-    hard = set() if path.name in ("world.py", "watch.py") else {"os._exit"}
+    # A fork must not return into what its parent was doing.
+    hard = set() if path.name in ("world.py", "watch.py", "keeper.py") else {"os._exit"}
     assert not called & {"sys.exit", "exit", "quit", "SystemExit", *hard}
 
 

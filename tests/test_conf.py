@@ -147,7 +147,11 @@ def test_each_two_options_meet():
 
 
 # What a benchmark cannot know: a value that its user must give.
-REQUIRED = {"kvcache/trace": ["benchmark.trace.path=/data/trace.jsonl"]}
+REQUIRED = {
+    "kvcache/trace": ["benchmark.trace.path=/data/trace.jsonl"],
+    "external/kv_cache_py": ["benchmark.settings.script=/opt/kv-cache.py"],
+    "external/vdbbench": ["benchmark.settings.flags.collection-name=mine"],
+}
 
 
 @pytest.mark.parametrize("benchmark", [option.name for option in OPTIONS["benchmark"]])

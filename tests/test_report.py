@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -242,3 +243,40 @@ def test_a_network_that_carried_nothing_is_not_told(play, player, make_result, r
     given = {"network": [network | {"window": window}]}
     archive = play(player, behaviours={"run-0": given}).archive
     assert ("network received 1.00 GiB/s, sent 0.00 GiB/s" in text_of(archive)) == shown
+
+
+def foreign_summary(**values):
+    spreads = {
+        name: {"mean": value, "min": value, "max": value, "cv_pct": None}
+        for name, value in values.items()
+    }
+    return {
+        "stage": "run", "option": None, "trials": 1, "trials_planned": 1, "complete": True,
+        "values": spreads, "notes": {"measured_by": ["DLIO"]},
+    }  # fmt: skip
+
+
+COST = {"program_elapsed_s": 2.0, "program_cpu_s": 1.5, "program_peak_rss_max_mib": 30.0}
+
+
+def test_numbers_of_a_foreign_program_are_shown_as_its_own(sealed):
+    published = read_published(sealed)
+    summary = foreign_summary(read_gib_s=0.5, au_pct=93.25, samples_per_s=1234.5, **COST)
+    out = io.StringIO()
+    write_report(out, replace(published, result={**published.result, "metrics": [summary]}))
+    assert squeezed(out.getvalue())[1:] == [
+        "run, mean of 1 trial",
+        "read write",
+        "GiB/s 0.500",
+        "au_pct: 93.250",
+        "samples_per_s: 1,234",
+        "ran 2.00 s, CPU 1.50 s, peak memory of a process 30 MiB",
+        "measured by DLIO, not by mlps",
+    ]
+
+
+def test_the_headline_of_a_foreign_program_without_throughput():
+    summary = foreign_summary(au_pct=93.25, samples_per_s=1234.5, other_ms=1.0, **COST)
+    assert headline({"metrics": [summary]}) == "au_pct 93.250, samples_per_s 1,234"
+    summary = foreign_summary(read_gib_s=0.5, au_pct=93.25)
+    assert headline({"metrics": [summary]}) == "read 0.50 GiB/s"

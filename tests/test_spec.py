@@ -207,3 +207,11 @@ def test_what_every_option_sets_again_is_not_to_be_typed(make_document, key):
 )
 def test_what_has_an_effect_may_be_typed(make_document, options, key, origin):
     build(make_document({"benchmark.options": options}), {key: origin})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, float("-inf")]])
+def test_a_number_that_json_does_not_have_is_a_problem(make_document, value):
+    document = make_document()
+    document["benchmark"]["anything"] = value
+    with pytest.raises(ConfigError, match=r"benchmark\.anything.*is no finite number"):
+        build(document, {})

@@ -90,6 +90,14 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
             process.kill()
 
 
+@pytest.fixture(scope="module")
+def module_place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A workplace for a job that several tests of a module look at."""
+    workplace = Workplace(tmp_path_factory.mktemp("module"))
+    workplace.data_dir.mkdir()
+    return workplace
+
+
 @pytest.fixture
 def memory(place: Workplace) -> Iterator[Path]:
     """A data directory in memory where there is one: what is measured is of no interest."""
