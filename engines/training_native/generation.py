@@ -107,7 +107,8 @@ def _claim(session: Session, dataset: Dataset, task: Task, held: ExitStack) -> C
     def look(control: Control) -> None:
         if session.rank != 0:
             return
-        claim(job.directory, job.sha256)
+        if task.own:
+            claim(job.directory, job.sha256)
         course = _decide(task, dataset)
         if course == "write":
             make_place(task.directory, job)
