@@ -44,9 +44,9 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFile:
-    """A file of model states, which all ranks of a pipeline stage write that write any.
+    """A file of model states of a pipeline stage: each of its ranks that writes any has one.
 
-    `layer` is None where it has all layers of the stage.
+    `layer` is None where the file has all layers of the stage.
     """
 
     layer: int | None

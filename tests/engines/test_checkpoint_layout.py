@@ -196,6 +196,17 @@ def test_names_without_a_pipeline(zero, first, second_copy):
     assert [file.name for file in layout.files(3)] == second_copy
 
 
+def test_without_zero_a_stage_of_a_pipeline_is_one_file():
+    layout = layout_of(small(), parallelism(4, pipeline=2, zero=0))
+    assert [[file.name for file in files] for files in files_of(layout)] == [
+        [
+            f"zero_pp_rank_0_mp_rank_{rank}_model_states.pt",
+            f"zero_pp_rank_0_mp_rank_{rank}_optim_states.pt",
+        ]
+        for rank in (0, 1)
+    ] + [[], []]
+
+
 def test_a_checkpoint_has_a_folder_by_its_number():
     assert folder_name(10) == "global_epoch1_step10"
     assert folder_name(1, epoch=2) == "global_epoch2_step1"
