@@ -1,0 +1,1 @@
+"""Checkpoints: what the ranks of a training job of a language model write, and read back."""
