@@ -11,9 +11,12 @@
 
 #include "_core.h"
 
-/* Who is this much later than others is waited for without a core. */
+/* Who is this much later than others is waited for without a core: in naps of a part of the time
+ * that was waited, so that they add little to it and take little of the processor. */
 #define MEETING_SPIN_NS 100000LL
-#define MEETING_NAP_NS 20000LL
+#define NAP_PART 32
+#define NAP_LEAST_NS 20000LL
+#define NAP_MOST_NS 1000000LL
 /* What MPI calls MPI_Status is smaller everywhere. */
 enum { STATUS_BYTES = 256 };
 
@@ -30,6 +33,7 @@ struct meeting {
 	int32_t *received, *sent; /* what they carry: whether anybody leaves */
 	uint32_t rounds, round, started;
 	int32_t leaves;
+	int64_t begun_ns;
 };
 
 struct steps {
@@ -43,14 +47,22 @@ struct steps {
 	uint32_t waits_room, waits_count;
 };
 
+static void nap(int64_t waited_ns)
+{
+	int64_t ns = waited_ns / NAP_PART;
+	ns = ns < NAP_LEAST_NS ? NAP_LEAST_NS : ns > NAP_MOST_NS ? NAP_MOST_NS : ns;
+	nanosleep(&(struct timespec){0, ns}, NULL);
+}
+
 /* Whether all ranks were met before it is too late; goes on where it was. */
 static bool meet(struct meeting *m, int32_t leaves, int64_t give_up_ns)
 {
 	unsigned char status[STATUS_BYTES];
-	int64_t spin_ns = clock_ns() + MEETING_SPIN_NS;
 
-	if (m->round == 0 && !m->started)
+	if (m->round == 0 && !m->started) {
 		m->leaves = leaves;
+		m->begun_ns = clock_ns();
+	}
 	while (m->round < m->rounds) {
 		uint32_t k = m->round;
 		if (!m->started) {
@@ -71,8 +83,8 @@ static bool meet(struct meeting *m, int32_t leaves, int64_t give_up_ns)
 		int64_t now_ns = clock_ns();
 		if (now_ns >= give_up_ns)
 			return false;
-		if (now_ns >= spin_ns)
-			nanosleep(&(struct timespec){0, MEETING_NAP_NS}, NULL);
+		if (now_ns - m->begun_ns >= MEETING_SPIN_NS)
+			nap(now_ns - m->begun_ns);
 	}
 	m->round = 0;
 	return true;

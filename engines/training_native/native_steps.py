@@ -28,6 +28,7 @@ class _Meeting(ctypes.Structure):
         ),
         *((name, ctypes.c_uint32) for name in ("rounds", "round", "started")),
         ("leaves", ctypes.c_int32),
+        ("begun_ns", ctypes.c_int64),
     )
 
 
