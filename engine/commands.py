@@ -232,8 +232,8 @@ def _write_plan(
 ) -> None:
     spec, steps = job.spec, job.plan
     print(f"job {spec.sha256}")
-    hosts = f"{len(steps.hosts)} host" + ("s" if len(steps.hosts) > 1 else "")
-    print(f"{spec.benchmark}, {steps.ranks} ranks on {hosts}, launcher {spec.launcher.name}")
+    place = f"{_number(steps.ranks, 'rank')} on {_number(len(steps.hosts), 'host')}"
+    print(f"{spec.benchmark}, {place}, launcher {spec.launcher.name}")
     print(f"data_dir {spec.data_dir}\nresults_dir {spec.results_dir}")
     print(f"division {spec.division.name} of edition {spec.edition}: would be {verdict}")
     for line in () if sizing is None else sizing_lines(sizing):
@@ -244,7 +244,8 @@ def _write_plan(
         print(f"hostfile ({HOSTFILE}): {host_ranges(steps.hosts)}")
     for launch in steps.launches:
         condition = "" if launch.when == "success" else f", runs {launch.when}"
-        print(f"\n{launch.name}: {launch.ranks} ranks, limit {launch.time_limit_s:g} s{condition}")
+        ranks = _number(launch.ranks, "rank")
+        print(f"\n{launch.name}: {ranks}, limit {launch.time_limit_s:g} s{condition}")
         print("  " + shlex.join(launch.argv))
         if launch.command is not None:
             _write_command(launch.command)
@@ -258,6 +259,10 @@ def _write_command(command: Command) -> None:
     for name, lines in document["files"].items():
         print(f"  with {name}:")
         print("".join(f"    {line}\n" for line in lines), end="")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _write_verification(verification: Verification) -> None:

@@ -73,8 +73,9 @@ class DatasetSize:
     def steps_arithmetic(self) -> str:
         """The demand by steps alone."""
         demand = self.demand
+        noun = "accelerator" if demand.accelerators == 1 else "accelerators"
         return (
-            f"steps: {STEPS_PER_EPOCH} x {demand.accelerators} accelerators x batch {demand.batch} "
+            f"steps: {STEPS_PER_EPOCH} x {demand.accelerators} {noun} x batch {demand.batch} "
             f"/ {demand.samples_per_file} samples a file = {self.steps_files:,} files"
         )
 

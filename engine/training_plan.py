@@ -105,10 +105,8 @@ def _epoch(job: TrainingJob) -> str:
     cut = (
         f", ended by benchmark.train.steps_max (of {epoch.steps:,})" if steps < epoch.steps else ""
     )
-    return (
-        f"{steps:,} steps of each of {job.accelerators:,} ranks{cut}, "
-        f"{epoch.dropped_samples:,} samples are left over"
-    )
+    ranks = "the rank" if job.accelerators == 1 else f"each of {job.accelerators:,} ranks"
+    return f"{steps:,} steps of {ranks}{cut}, {epoch.dropped_samples:,} samples are left over"
 
 
 def _steps(job: TrainingJob) -> int:
