@@ -97,7 +97,7 @@ def test_a_plan_prints_the_sizing_and_counts_by_it(capsys, monkeypatch, tmp_path
     words = ["benchmark=training/quick", "launcher=process", "cluster.ranks_per_host=1"]
     assert plan(words, config_dirs=(), as_json=False) == 0
     out = capsys.readouterr().out
-    assert "\nleast dataset (Rules 3.1.2): steps: 500 x 1 accelerators x batch 4 / 1" in out
+    assert "\nleast dataset (Rules 3.1.2): steps: 500 x 1 accelerator x batch 4 / 1" in out
     assert "\ndataset: 96 files, 0.4 GiB nominal: too small, benchmark.dataset.train.files=" in out
     assert "\nwarning TRN-01 benchmark.dataset.train.files: the dataset has 96 files" in out
     assert plan([*words, "division=closed"], config_dirs=(), as_json=True) == 7
