@@ -103,7 +103,7 @@ client CPU 0.375 s per GiB
 working set 1.00 GiB, 12.5 % of the memory of the hosts (8.00 GiB)
 window 2.00 s, drain 0.25 s, peak memory of a rank 100 MiB
 warning TRN-01 benchmark.dataset.train.files: the dataset has 80 files, Rules 3.1.2 ask for 12,800 \
-(steps: 500 x 1 accelerators x batch 8 / 1 samples a file = 4,000 files; memory: 5 x 8.00 GiB / \
+(steps: 500 x 1 accelerator x batch 8 / 1 samples a file = 4,000 files; memory: 5 x 8.00 GiB / \
 3,355,443 bytes a file = 12,800 files; at least 12,800 files, 40.0 GiB)
 """
 

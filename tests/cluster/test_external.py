@@ -116,7 +116,11 @@ def test_one_process_on_each_host(make_job, wait_for):
     assert len(list(outputs.iterdir())) == 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("flavour", "number"),
+    [("openmpi", signal.SIGKILL), ("mpich", signal.SIGKILL), ("mpich", signal.SIGTERM)],
+    indirect=["flavour"],
+)
 def test_nothing_is_left_on_any_host_when_it_is_ended(make_job, flavour, wait_for, number):
     place, words = make_job(flavour, "benchmark.settings.mode=hang")
     with place.start(*words) as process:
@@ -127,6 +131,7 @@ def test_nothing_is_left_on_any_host_when_it_is_ended(make_job, flavour, wait_fo
     wait_for(lambda: not place.leftovers(), "the end of all processes", 10)
 
 
+@pytest.mark.parametrize("flavour", ["openmpi"], indirect=True)
 def test_a_time_limit_ends_it_on_all_hosts(make_job, flavour, wait_for):
     limits = ["benchmark.settings.mode=hang", "benchmark.time_limit_s=8"]
     place, words = make_job(flavour, *limits)

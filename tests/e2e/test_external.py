@@ -250,10 +250,7 @@ def test_values_reach_the_program_and_its_outputs_the_archive(place, foreign):
     ("mode", "code", "rule", "text"),
     [
         ("fail", 4, "RUN-01", r"rank 1 on \S+ ended with exit status 3; its last words: it went"),
-        ("signal", 4, "RUN-01", r"ended with signal 11"),
-        ("missing", 5, "EXT-04", "it is not in output log of 2 of 2 processes"),
         ("no_number", 5, "EXT-04", "no number that can be published"),
-        ("large", 5, "EXT-03", "it holds more than 4194304 bytes"),
         ("no_file", 5, "EXT-03", "left-1: No such file or directory"),
     ],
 )
