@@ -67,7 +67,7 @@ def test_a_dataset_is_made_once_and_stays_for_other_jobs(trained, memory, load):
     words = ("benchmark.dataset.directory=kept",)
     trained(*words, "stages=[generate]")
     before = {path: path.stat().st_mtime_ns for path in (memory / "kept").rglob("*.npz")}
-    _, archive = trained(*words, "stages=[generate,run]")
+    _, archive = trained(*words, "stages=[generate,run,cleanup]")
     made = load(archive / "stages/00-generate/result.json")["dataset"]
     assert (made["written_files"], made["checked_files"]) == (0, 104)
     after = {path: path.stat().st_mtime_ns for path in (memory / "kept").rglob("*.npz")}
