@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlps.engines.training_native.page_cache import evict
@@ -173,15 +173,7 @@ def main() -> None:
         print(f"{files} files, {computation_s} s, {RANKS} ranks, load {os.getloadavg()[0]:.1f}")
         print(f"{'':12}{'epochs':>8}{'AU, %':>10}{'samples/s':>12}{'CPU, s':>9}{'wall, s':>9}")
         compare(first)
-        warm = Case(
-            dlio=program,
-            place=Path(place),
-            files=files,
-            computation_s=computation_s,
-            epochs=3,
-            cold=False,
-        )
-        compare(warm)
+        compare(replace(first, epochs=3, cold=False))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from .archive import RESULT, stage_file
 from .canonical import Document
-from .plan import Launch, Plan
+from .plan import Launch, Plan, ended_well
 from .units import GIB
 
 FAMILY = "kvcache"
@@ -67,7 +67,7 @@ def aggregates(
 def _has_window(
     launch: Launch, outcomes: Mapping[str, Document], results: Mapping[str, Document]
 ) -> bool:
-    if launch.name not in results or outcomes[launch.name]["status"] != "complete":
+    if not ended_well(launch, outcomes, results):
         return False
     window = results[launch.name]["window"]
     return window is not None and window["length_s"] > 0

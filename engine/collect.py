@@ -13,7 +13,7 @@ from .canonical import Document
 from .foreign_metrics import foreign_metrics
 from .host_documents import HostFacts, totals
 from .latency import percentile_ns
-from .plan import Launch, Plan
+from .plan import Launch, Plan, ended_well
 from .roofline import Around, metrics_against, roofline_metrics, roofline_of, rooflines_around
 from .rules import STOPPED
 from .search import capacity_metrics, search_document
@@ -317,11 +317,7 @@ def _summaries(
     around = rooflines_around(plan, outcomes, results)
     summaries = []
     for (stage, option), launches in plan.measured.items():
-        usable = [
-            launch.name
-            for launch in launches
-            if outcomes[launch.name]["status"] == "complete" and launch.name in results
-        ]
+        usable = [launch.name for launch in launches if ended_well(launch, outcomes, results)]
         complete = len(usable) == len(launches)
         summaries.append(
             {

@@ -28,7 +28,7 @@ from .rules import Finding, errors, judge_job
 from .run import Report, Request, ask_hosts, fresh_request, run_job
 from .signals import catch_stop_requests
 from .sweep import refuse_single_job, run_sweep, write_sweep
-from .tables import write_table
+from .tables import numbered, write_table
 from .training_job import training_jobs
 from .training_plan import Sizing, sizing_lines, sizing_of
 from .training_rules import judge_known_size
@@ -232,7 +232,7 @@ def _write_plan(
 ) -> None:
     spec, steps = job.spec, job.plan
     print(f"job {spec.sha256}")
-    place = f"{_number(steps.ranks, 'rank')} on {_number(len(steps.hosts), 'host')}"
+    place = f"{numbered(steps.ranks, 'rank')} on {numbered(len(steps.hosts), 'host')}"
     print(f"{spec.benchmark}, {place}, launcher {spec.launcher.name}")
     print(f"data_dir {spec.data_dir}\nresults_dir {spec.results_dir}")
     print(f"division {spec.division.name} of edition {spec.edition}: would be {verdict}")
@@ -244,7 +244,7 @@ def _write_plan(
         print(f"hostfile ({HOSTFILE}): {host_ranges(steps.hosts)}")
     for launch in steps.launches:
         condition = "" if launch.when == "success" else f", runs {launch.when}"
-        ranks = _number(launch.ranks, "rank")
+        ranks = numbered(launch.ranks, "rank")
         print(f"\n{launch.name}: {ranks}, limit {launch.time_limit_s:g} s{condition}")
         print("  " + shlex.join(launch.argv))
         if launch.command is not None:
@@ -259,10 +259,6 @@ def _write_command(command: Command) -> None:
     for name, lines in document["files"].items():
         print(f"  with {name}:")
         print("".join(f"    {line}\n" for line in lines), end="")
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _write_verification(verification: Verification) -> None:

@@ -9,7 +9,7 @@ from .canonical import Document
 from .host_documents import NO_LIMIT, UNKNOWN, HostFacts, Totals, hosts_document, totals
 from .hosts import host_ranges
 from .rules import Finding
-from .tables import write_styled
+from .tables import numbered, write_styled
 from .units import GIB
 
 # More kinds of hosts are not read one by one.
@@ -90,17 +90,13 @@ def _system(facts: Document) -> str:
 def _cpu(cpu: Document) -> str:
     sockets = "" if cpu["sockets"] in (1, UNKNOWN) else f"{cpu['sockets']} x "
     counts = [
-        _count(cpu["cores"], "core"),
-        _count(cpu["threads"], "thread"),
-        _count(cpu["numa_nodes"], "NUMA node"),
+        numbered(cpu["cores"], "core"),
+        numbered(cpu["threads"], "thread"),
+        numbered(cpu["numa_nodes"], "NUMA node"),
     ]
     if cpu["allowed"] not in (cpu["threads"], UNKNOWN):
         counts.append(f"{cpu['allowed']} of them allowed")
     return f"{sockets}{cpu['model']}: {', '.join(counts)}"
-
-
-def _count(number: object, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _memory(memory: Document) -> str:

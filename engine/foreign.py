@@ -20,6 +20,7 @@ from .hosts import Host
 from .json_path import Step, parse_path
 from .quantities import factor
 from .references import Scope, Text
+from .variants import benchmark_of, merged
 
 FAMILY = "external"
 ENGINE = "external"
@@ -95,7 +96,7 @@ class Launched:
 
 def start_hosts(document: Document, launched: Launched) -> tuple[Host, ...]:
     """The hosts of a stage with the number of its processes on each."""
-    commands = _benchmark(document, launched.option)["commands"]
+    commands = benchmark_of(document, launched.option)["commands"]
     start = commands[launched.stage].get("start", "rank") if launched.stage in commands else "one"
     if start == "rank":
         return launched.hosts
@@ -105,7 +106,7 @@ def start_hosts(document: Document, launched: Launched) -> tuple[Host, ...]:
 
 def command_of(document: Document, launched: Launched) -> Command | None:
     """What a stage starts; None for the one that cleans up. Raises ValueError."""
-    benchmark = _benchmark(document, launched.option)
+    benchmark = benchmark_of(document, launched.option)
     if launched.stage == CLEANUP and CLEANUP not in benchmark["commands"]:
         return None
     values = benchmark["commands"][launched.stage]
@@ -197,24 +198,6 @@ def _ini_lines(key: str, value: object) -> Iterator[str]:
         if "\n" in f"{key}{text}":
             raise ValueError(f"key {key} of an ini file has more than one line")
         yield f"{key}={text}"
-
-
-def _benchmark(document: Document, option: str | None) -> Document:
-    """The benchmark with an option's changes."""
-    benchmark: Document = document["benchmark"]
-    sets = [entry["set"] for entry in benchmark["options"] if entry["name"] == option]
-    return merged(benchmark, sets[0]) if sets else benchmark
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:
-    """A copy of `base` with `changes` laid over it; mappings merge, all else is replaced."""
-    result = dict(base)
-    for key, value in changes.items():
-        below = result.get(key)
-        if isinstance(value, dict) and isinstance(below, dict):
-            value = merged(below, value)
-        result[key] = value
-    return result
 
 
 def _scope(document: Document, benchmark: Document, launched: Launched) -> Scope:

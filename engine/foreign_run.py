@@ -36,8 +36,11 @@ from .supervise import (
     STOPPED_GRACE_S,
     Outcome,
     Site,
+    close_pipes,
     ending,
     log_tail,
+    not_started,
+    start_launch,
 )
 
 # What a program leaves is read into memory and archived.
@@ -244,16 +247,10 @@ def _supervise(task: Task, site: Site, stops: StopRequests, display: Display) ->
     with site.stdout_log.open("xb", buffering=0) as log, site.stderr_log.open("xb") as stderr:
         watched = _Watched(launch=launch, log=log, began_utc=began_utc)
         try:
-            process = processes.start(
-                launch.argv,
-                env=site.env,
-                program=site.program,
-                stderr=stderr,
-                hostfile=launch.hostfile,
-            )
+            process = start_launch(launch, site, stderr)
         except OSError as error:
-            text = f"{site.program} could not be started: {error.strerror or error}"
-            watched.status, watched.reason, watched.message = "failed", "start", text
+            watched.status, watched.reason = "failed", "start"
+            watched.message = not_started(site, error)
             return watched
         watched.pid = process.pid
         broken: _Broken | None = None
@@ -265,9 +262,7 @@ def _supervise(task: Task, site: Site, stops: StopRequests, display: Display) ->
             short = stops.count > 1 or (broken is not None and broken.reason == "stop")
             grace_s = STOPPED_GRACE_S if short else processes.TERMINATE_GRACE_S
             processes.end(process, grace_s=grace_s, spared=site.spared)
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            close_pipes(process)
     watched.exit_status = process.returncode
     watched.elapsed_s = time.monotonic() - watched.begun
     _classify(watched, site, broken, stops)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -145,6 +145,13 @@ def make_plan(
         variables=variables,
         launches=tuple(launches),
     )
+
+
+def ended_well(
+    launch: Launch, outcomes: Mapping[str, Document], results: Mapping[str, Document]
+) -> bool:
+    """Whether a launch was completed and has left a result."""
+    return launch.name in results and outcomes[launch.name]["status"] == "complete"
 
 
 def engine_command(spec: JobSpec, python: str, *arguments: str) -> tuple[str, ...]:

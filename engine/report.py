@@ -10,7 +10,7 @@ from . import archive as files
 from .archive import Archive
 from .canonical import Document
 from .errors import ArchiveError
-from .tables import csv_text, write_table
+from .tables import csv_text, numbered, write_table
 from .training_report import TRAINING_METRICS, headline_of, is_training, write_training
 from .units import GIB
 
@@ -80,9 +80,9 @@ def read_published(archive: Archive) -> Published:
 def write_report(out: TextIO, published: Published) -> None:
     """One archive for a reader: what ran, the verdict, the numbers, the findings."""
     result = published.result
-    ranks = _count(result["ranks"], "rank")
+    ranks = numbered(result["ranks"], "rank")
     out.write(
-        f"{result['benchmark']} on {ranks}, {_count(result['hosts'], 'host')}: "
+        f"{result['benchmark']} on {ranks}, {numbered(result['hosts'], 'host')}: "
         f"{result['status']}, verdict {published.verdict['verdict']}\n"
     )
     apart = len(result["metrics"]) > 1
@@ -109,12 +109,12 @@ def _findings(findings: Sequence[Document]) -> Iterator[str]:
 
 def _write_summary(out: TextIO, summary: Document) -> None:
     option = f", option {summary['option']}" if summary["option"] else ""
-    trials = f"{summary['trials']} of {_count(summary['trials_planned'], 'trial')}"
+    trials = f"{summary['trials']} of {numbered(summary['trials_planned'], 'trial')}"
     if not summary["complete"]:
         out.write(f"{summary['stage']}{option}: {trials}; no numbers, because some are missing\n")
         return
     values, notes = summary["values"], summary.get("notes", {})
-    out.write(f"{summary['stage']}{option}, mean of {_count(summary['trials'], 'trial')}\n")
+    out.write(f"{summary['stage']}{option}, mean of {numbered(summary['trials'], 'trial')}\n")
     if "search" in notes:
         out.write(f"{_capacity(values) or NO_CAPACITY}\n")
     for trial, search in enumerate(notes.get("search", [])):
@@ -194,9 +194,8 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
     if "window_s" in values:
         yield _window(values, notes)
     if "deviations" in notes:
-        yield (
-            f"{_count(len(notes['deviations']), 'stated deviation')} from upstream: see result.json"
-        )
+        deviations = numbered(len(notes["deviations"]), "stated deviation")
+        yield f"{deviations} from upstream: see result.json"
 
 
 def _foreign(values: Document, notes: Document) -> Iterator[str]:
@@ -375,7 +374,3 @@ def _number(value: float | None, digits: int | None = None) -> str:
 
 def _cell(value: float | None) -> str:
     return "" if value is None else repr(value)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

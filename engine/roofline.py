@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .canonical import Document
-from .plan import Launch, Plan
+from .plan import Launch, Plan, ended_well
 from .units import GIB
 
 
@@ -69,7 +69,7 @@ def rooflines_around(
     found = {
         launch.name: roofline
         for launch in plan.launches
-        if launch.name in results and outcomes[launch.name]["status"] == "complete"
+        if ended_well(launch, outcomes, results)
         if (roofline := roofline_of(results[launch.name])) is not None
     }
     around = {}

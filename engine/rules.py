@@ -205,6 +205,11 @@ def _ignored_keys(document: Document, origins: Mapping[str, Origin]) -> Iterator
             )
 
 
+def breach(spec: JobSpec) -> Severity:
+    """How grave it is to break a rule of the edition: whatif says it, other divisions refuse."""
+    return "warning" if spec.division.name == "whatif" else "error"
+
+
 def _partial_stages(spec: JobSpec) -> Finding:
     left = [
         stage.name
@@ -213,7 +218,7 @@ def _partial_stages(spec: JobSpec) -> Finding:
     ]
     return Finding(
         rule="JOB-03",
-        severity="warning" if spec.division.name == "whatif" else "error",
+        severity=breach(spec),
         key="stages",
         text=f"stages left out: {', '.join(left) or 'none'}",
     )
@@ -225,7 +230,7 @@ def _uneven_ranks(spec: JobSpec) -> Finding:
     most = max(hosts, key=lambda host: host.ranks)
     return Finding(
         rule="JOB-04",
-        severity="warning" if spec.division.name == "whatif" else "error",
+        severity=breach(spec),
         key="cluster.ranks_per_host",
         text=f"{least.name} has {least.ranks} ranks, {most.name} has {most.ranks}",
         hint=f"cluster.ranks_per_host={least.ranks}",

@@ -8,12 +8,13 @@ from .canonical import Document
 from .collect import COUNTED, counted_bytes
 from .foreign_metrics import judge_foreign
 from .latency import percentile_name
+from .mount_types import NETWORK_TYPES, SERVER_COUNTED
 from .plan import Plan
 from .roofline import rooflines_around
 from .rules import Finding
 from .search import capacity_of, probes_of
 from .steady import drift_of
-from .training_metrics import NETWORK_TYPES, SERVER_COUNTED, training_of
+from .training_metrics import training_of
 from .training_rules import RESIDENT_MOST_PCT
 from .units import GIB
 

@@ -241,15 +241,9 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
         reader = _Reader(launch=launch, site=site, display=display, begun=begun, log=log)
         failure: _Failure | None = None
         try:
-            process = processes.start(
-                launch.argv,
-                env=site.env,
-                program=site.program,
-                stderr=stderr,
-                hostfile=launch.hostfile,
-            )
+            process = start_launch(launch, site, stderr)
         except OSError as error:
-            text = f"{site.program} could not be started: {error.strerror or error}"
+            text = not_started(site, error)
             return Outcome(name=launch.name, status="failed", reason="start", message=text)
         reader.pid = process.pid
         try:
@@ -260,7 +254,7 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
         finally:
             grace_s = _end_grace_s(reader, failure, stops)
             processes.end(process, grace_s=grace_s, spared=site.spared)
-            _close(process)
+            close_pipes(process)
     end = _classify(reader, process, failure, stops)
     return Outcome(
         name=launch.name,
@@ -275,6 +269,22 @@ def supervise(launch: Launch, site: Site, stops: StopRequests, display: Display)
         result=reader.result,
         table=reader.table,
     )
+
+
+def start_launch(launch: Launch, site: Site, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start the process group of a launch. Raises OSError."""
+    return processes.start(
+        launch.argv,
+        env=site.env,
+        program=site.program,
+        stderr=stderr,
+        hostfile=launch.hostfile,
+    )
+
+
+def not_started(site: Site, error: OSError) -> str:
+    """Why a launch could not be started, in words."""
+    return f"{site.program} could not be started: {error.strerror or error}"
 
 
 def _end_grace_s(reader: _Reader, failure: _Failure | None, stops: StopRequests) -> float:
@@ -356,7 +366,8 @@ def _say(process: subprocess.Popen[bytes], line: bytes) -> None:
         return  # it has ended already; its exit status tells how
 
 
-def _close(process: subprocess.Popen[bytes]) -> None:
+def close_pipes(process: subprocess.Popen[bytes]) -> None:
+    """Close what is connected to a process that has ended."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             try:

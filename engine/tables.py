@@ -37,6 +37,16 @@ def write_styled(out: TextIO, style: str, text: str, rest: str) -> None:
     Console(file=out, soft_wrap=True).print(Text.assemble((text, style), rest), end="")
 
 
+def numbered(number: object, one: str) -> str:
+    """A number with its noun: 1 rank, 2 ranks."""
+    return f"{number} {noun(number, one)}"
+
+
+def noun(number: object, one: str, many: str | None = None) -> str:
+    """The noun that goes with a number; its plural ends in s unless it is given."""
+    return one if number == 1 else many or f"{one}s"
+
+
 def csv_text(header: Row, rows: Sequence[Row]) -> str:
     """The same table as CSV."""
     buffer = io.StringIO()

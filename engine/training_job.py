@@ -13,6 +13,7 @@ from .canonical import Document
 from .sizing import DatasetSize, Demand, Epoch, dataset_size, epoch_of, memory_of
 from .spec import JobSpec
 from .units import GIB
+from .variants import benchmark_of
 
 FAMILY = "training"
 
@@ -84,11 +85,9 @@ def training_jobs(spec: JobSpec) -> tuple[TrainingJob, ...]:
     """What a job trains on, for each of its options; empty for other families."""
     if spec.family != FAMILY:
         return ()
-    benchmark = spec.document["benchmark"]
-    changes = {option["name"]: option["set"] for option in benchmark["options"]} or {None: {}}
     return tuple(
-        _training_job(spec, option, _merged(benchmark, change))
-        for option, change in changes.items()
+        _training_job(spec, option, benchmark_of(spec.document, option))
+        for option in spec.options or (None,)
     )
 
 
@@ -123,14 +122,3 @@ def _record_bytes(dataset: Document) -> Fraction:
 
 def _row_bytes(columns: Sequence[Document]) -> int:
     return sum(_DTYPE_BYTES[column["dtype"]] * column.get("size", 1) for column in columns)
-
-
-def _merged(values: Document, changes: Document) -> Document:
-    """Mappings are merged, all else is replaced; as the engine does it."""
-    merged = dict(values)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            value = _merged(old, value)
-        merged[key] = value
-    return merged

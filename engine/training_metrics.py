@@ -11,21 +11,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from .canonical import Document
-from .plan import Launch, Plan
+from .mount_types import NETWORK_TYPES, SERVER_COUNTED
+from .plan import Launch, Plan, ended_well
 from .training_job import TrainingJob
 from .units import GIB
-
-# Types of file systems whose data are on other hosts, as mountinfo names them.
-NETWORK_TYPES = frozenset(
-    {
-        "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "panfs",
-        "pvfs2", "smb3", "wekafs", "fuse.ceph", "fuse.ceph-fuse", "fuse.daos", "fuse.gcsfuse",
-        "fuse.glusterfs", "fuse.juicefs", "fuse.mfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
-    }
-)  # fmt: skip
-
-# Their own counts are those of what servers moved: no cache can have served the rest unseen.
-SERVER_COUNTED = frozenset({"nfs", "nfs4"})
 
 Metrics = dict[str, float | int]
 
@@ -239,11 +228,7 @@ def datasets(
 def _complete(
     plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
 ) -> list[Launch]:
-    return [
-        launch
-        for launch in plan.launches
-        if launch.name in results and outcomes[launch.name]["status"] == "complete"
-    ]
+    return [launch for launch in plan.launches if ended_well(launch, outcomes, results)]
 
 
 def _nearest(found: Mapping[str, object], launch: Launch, launches: Sequence[Launch]) -> str | None:

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TextIO
 
 from .canonical import Document
-from .tables import write_table
+from .tables import noun, write_table
 
 # Begin of names of metrics that have a place of their own in the report of training.
 TRAINING_METRICS = (
@@ -194,4 +194,4 @@ def _setting(notes: Document) -> Iterator[str]:
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {noun(number, one, many)}"

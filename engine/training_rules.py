@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from .canonical import Document
-from .plan import Launch, Plan
-from .rules import Finding, Severity
+from .plan import Plan, ended_well
+from .rules import Finding, breach
 from .spec import JobSpec
 from .training_job import TrainingJob, training_jobs
 from .training_metrics import (
@@ -43,7 +43,7 @@ def judge_dataset_size(spec: JobSpec, measured_bytes: int | None) -> list[Findin
     unknown = [
         Finding(
             rule="TRN-01",
-            severity=_severity(spec),
+            severity=breach(spec),
             key="benchmark.host_memory_gib",
             text="whether the dataset is large enough is not known: no host has told its memory, "
             "and none is declared",
@@ -68,7 +68,7 @@ def judge_known_size(spec: JobSpec, measured_bytes: int | None) -> list[Finding]
         findings.append(
             Finding(
                 rule="TRN-01",
-                severity=_severity(spec),
+                severity=breach(spec),
                 key="benchmark.dataset.train.files",
                 text=f"the dataset{of_option} has {job.files:,} files, Rules 3.1.2 ask for "
                 f"{least.files:,} ({told})",
@@ -97,7 +97,7 @@ def judge_utilisation(
             findings.append(
                 Finding(
                     rule="TRN-02",
-                    severity=_severity(spec),
+                    severity=breach(spec),
                     key=name,
                     text=f"accelerator utilisation {_down(nominal_pct)} % is below the "
                     f"{least_pct:g} % that are asked for; {text}",
@@ -126,24 +126,14 @@ def judge_training(
     return findings
 
 
-def _severity(spec: JobSpec) -> Severity:
-    return "warning" if spec.division.name == "whatif" else "error"
-
-
 def _trained(
     spec: JobSpec, plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
 ) -> Iterator[tuple[str, TrainingJob, Document]]:
     """Measured launches of training that ended well, with their setting and their result."""
     jobs = {job.option: job for job in training_jobs(spec)}
     for launch in plan.launches:
-        if launch.measured and launch.option in jobs and _ended_well(launch, outcomes, results):
+        if launch.measured and launch.option in jobs and ended_well(launch, outcomes, results):
             yield launch.name, jobs[launch.option], results[launch.name]
-
-
-def _ended_well(
-    launch: Launch, outcomes: Mapping[str, Document], results: Mapping[str, Document]
-) -> bool:
-    return launch.name in results and outcomes[launch.name]["status"] == "complete"
 
 
 # ---------------------------------------------------------------- utilisation
@@ -256,7 +246,7 @@ def _foreign(
     if not training_jobs(spec):
         return
     for launch in plan.launches:
-        if not _ended_well(launch, outcomes, results):
+        if not ended_well(launch, outcomes, results):
             continue
         dataset = results[launch.name].get("dataset")
         if dataset is not None and dataset["made_by"] == "other":

@@ -12,7 +12,7 @@ from statistics import fmean, pstdev
 
 from .canonical import Document
 from .host_documents import HostFacts, host_memory_bytes
-from .plan import Launch, Plan
+from .plan import Launch, Plan, ended_well
 from .training_job import TrainingJob
 from .training_metrics import datasets, ranks_of, training_of
 from .units import GIB, MIB
@@ -32,21 +32,20 @@ def dlio_summaries(
     of_options = {job.option: job for job in jobs}
     left = datasets(plan, outcomes, results)
     for launch in plan.launches:
-        job, result = of_options.get(launch.option), results.get(launch.name)
-        if job is None or result is None or not _trained(launch, outcomes, result):
+        job = of_options.get(launch.option)
+        if job is None or not _trained(launch, outcomes, results):
             continue
         dataset = left[launch.name][1] if launch.name in left else None
-        yield launch.name, _summary(job, dataset, result, hosts)
+        yield launch.name, _summary(job, dataset, results[launch.name], hosts)
 
 
-def _trained(launch: Launch, outcomes: Mapping[str, Document], result: Document) -> bool:
-    complete = outcomes[launch.name]["status"] == "complete"
-    return (
-        launch.measured
-        and complete
-        and result["window"] is not None
-        and training_of(result) is not None
-    )
+def _trained(
+    launch: Launch, outcomes: Mapping[str, Document], results: Mapping[str, Document]
+) -> bool:
+    if not launch.measured or not ended_well(launch, outcomes, results):
+        return False
+    result = results[launch.name]
+    return result["window"] is not None and training_of(result) is not None
 
 
 def _summary(

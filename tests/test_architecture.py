@@ -18,9 +18,9 @@ PURE = (
     "aggregate", "canonical", "cluster", "collect", "errors", "hints", "facts_report", "foreign",
     "foreign_metrics", "json_path", "quantities", "references",
     "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
-    "monitor_rules", "plan", "roofline", "rules", "schema", "search", "series", "sizing", "spec",
-    "stage_rules", "steady", "training_job", "training_metrics", "training_report",
-    "training_rules", "units",
+    "monitor_rules", "mount_types", "plan", "roofline", "rules", "schema", "search", "series",
+    "sizing", "spec", "stage_rules", "steady", "training_job", "training_metrics",
+    "training_report", "training_rules", "units", "variants",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import yaml
+from foreign_benchmark import FOREIGN
 
 from mlps.engine.errors import ConfigError
 from mlps.engine.foreign import Launched, Place, command_of, metric_of, render_file, start_hosts
@@ -15,30 +16,18 @@ from mlps.engine.references import shown
 
 HOSTS = (Host(name="a", slots=4, ranks=2), Host(name="b", slots=4, ranks=2))
 
-BENCHMARK = {
+BENCHMARK = FOREIGN | {
     "name": "mine",
-    "family": "external",
-    "engine": "external",
-    "measured_by": "prog",
-    "trials": 1,
-    "ranks_per_host": 1,
     "stages": [
         {"name": "run", "each": "trial", "measured": True},
         {"name": "cleanup", "each": "job"},
     ],
-    "options": [],
-    "option_delay_s": 0,
-    "cleanup": "always",
     "time_limit_s": 10,
     "silence_limit_s": 10,
     "start_limit_s": 10,
-    "programs": [],
-    "needs": {"disk_bytes_per_rank": 0, "memory_bytes_per_rank": 0, "path_keys": []},
     "settings": {"size": 1},
-    "files": {},
     "commands": {"run": {"argv": ["prog", "{benchmark.settings.size}"]}},
-    "ignored": [],
-}  # fmt: skip
+}
 METRIC = {"output": "log", "regex": "([0-9]+)", "unit": "1/s"}
 
 

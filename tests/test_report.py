@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from report_texts import squeezed, text_of
 
 from mlps.engine import archive as files
 from mlps.engine.errors import ArchiveError
@@ -30,16 +31,6 @@ client CPU 0.250 s per GiB
 verified 4.00 GiB, 0 mismatches
 window 2.00 s, drain 0.25 s, peak memory of a rank 100 MiB
 """
-
-
-def text_of(archive):
-    out = io.StringIO()
-    write_report(out, read_published(archive))
-    return out.getvalue()
-
-
-def squeezed(text):
-    return [" ".join(line.split()) for line in text.splitlines()]
 
 
 def test_a_report(sealed):

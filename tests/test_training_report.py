@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
 from conftest import Silent, histogram_of, request_of, stage_result
+from report_texts import squeezed, text_of
 from training_results import GIB, Step, dataset_of, epoch_of, training_of, training_spec
 
 from mlps.engine.commands import report
 from mlps.engine.errors import ArchiveError, ComplianceError
-from mlps.engine.report import csv_report, headline, read_published, write_report
+from mlps.engine.report import csv_report, headline, read_published
 from mlps.engine.run import run_job
 from mlps.engine.signals import StopRequests
 from mlps.engine.training_report import stage_line
@@ -62,16 +62,6 @@ def train(player):
         return run_job(request_of(spec), display or Silent(), StopRequests())
 
     return run
-
-
-def text_of(archive):
-    out = io.StringIO()
-    write_report(out, read_published(archive))
-    return out.getvalue()
-
-
-def squeezed(text):
-    return [" ".join(line.split()) for line in text.splitlines()]
 
 
 TEXT = """\

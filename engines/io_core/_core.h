@@ -148,6 +148,11 @@ void series_note(struct series *series, int64_t value, uint32_t exact_bits);
 void wait_for_news(struct shard *shard, int64_t ns);
 
 struct reader;
+/* What a wait or a step ends with. */
+enum {
+	BATCH_READY, BATCH_PENDING, BATCH_FAILED, READER_STOPPED, BATCH_UNKNOWN, STEP_COMPUTES,
+	READER_CLOSED
+};
 int reader_wait(struct reader *r, uint64_t batch, int64_t patience_ns, int64_t *waited_ns);
 bool reader_release(struct reader *r, uint64_t batch);
 int64_t reader_compute(int64_t until_ns, int64_t patience_ns);

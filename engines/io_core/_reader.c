@@ -26,11 +26,6 @@ enum { READER_STACK_BYTES = 256 * 1024, BLOCKS_HELD = 4 };
 #define SPIN_NS 150000LL
 /* What a read does is in three parts; `reason` of a failure. */
 enum { READ_OPENS = 1, READ_READS, READ_IS_SHORT };
-/* What a wait or a step ends with. */
-enum {
-	BATCH_READY, BATCH_PENDING, BATCH_FAILED, READER_STOPPED, BATCH_UNKNOWN, STEP_COMPUTES,
-	READER_CLOSED
-};
 
 /* The structures up to the next comment are mirrored in reader_core.py. */
 struct read_row {

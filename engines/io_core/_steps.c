@@ -20,10 +20,10 @@
 /* What MPI calls MPI_Status is smaller everywhere. */
 enum { STATUS_BYTES = 256 };
 
-enum { STEP_LOADS, STEP_COMPUTES, STEP_MEETS };
+/* Where a step is. */
+enum { PHASE_LOADS, PHASE_COMPUTES, PHASE_MEETS };
 /* What a call ends with, beside what a wait can end with. */
 enum { STEPS_DONE = 100, STEPS_PENDING, STEPS_LEFT };
-enum { BATCH_READY = 0, BATCH_PENDING = 1 };
 
 /* Both structures are mirrored in native_steps.py. */
 struct meeting {
@@ -113,7 +113,7 @@ int reader_steps(struct reader *r, struct steps *s, struct meeting *m, int64_t p
 	int64_t give_up_ns = clock_ns() + patience_ns, now_ns;
 
 	for (;;) {
-		if (s->phase == STEP_LOADS) {
+		if (s->phase == PHASE_LOADS) {
 			if (s->step == s->until || s->waits_count == s->waits_room)
 				return STEPS_DONE;
 			int64_t left_ns = give_up_ns - clock_ns();
@@ -124,15 +124,15 @@ int reader_steps(struct reader *r, struct steps *s, struct meeting *m, int64_t p
 				return status;
 			s->begun_ns = clock_ns(); /* an accelerator that has its batch waits for nobody */
 			reader_release(r, s->step);
-			s->phase = STEP_COMPUTES;
+			s->phase = PHASE_COMPUTES;
 		}
-		if (s->phase == STEP_COMPUTES) {
+		if (s->phase == PHASE_COMPUTES) {
 			int64_t end_ns = s->begun_ns + s->compute_ns, left_ns = give_up_ns - clock_ns();
 			now_ns = reader_compute(end_ns, left_ns > 0 ? left_ns : 0);
 			if (now_ns < end_ns)
 				return STEPS_PENDING;
 			s->arrived_ns = now_ns;
-			s->phase = STEP_MEETS;
+			s->phase = PHASE_MEETS;
 		}
 		if (!meet(m, s->leaves, give_up_ns))
 			return STEPS_PENDING;
@@ -140,7 +140,7 @@ int reader_steps(struct reader *r, struct steps *s, struct meeting *m, int64_t p
 		if (m->leaves)
 			return STEPS_LEFT;
 		count(s, now_ns);
-		s->phase = STEP_LOADS;
+		s->phase = PHASE_LOADS;
 		if (s->leaves || now_ns >= give_up_ns)
 			return STEPS_PENDING;
 	}

@@ -72,8 +72,9 @@ def moved_between(
     counters: Sequence[Counter],
     first: Sequence[Counts | None],
     last: Sequence[Counts | None],
+    windows: Sequence[Span | None],
 ) -> tuple[Moved, ...]:
-    """What each of them showed at two moments, without a window."""
+    """What each of them showed at two moments, and in its window."""
     return tuple(
         Moved(
             kind=counter.kind,
@@ -82,9 +83,9 @@ def moved_between(
             facts=counter.facts,
             first=before,
             last=after,
-            window=None,
+            window=window,
         )
-        for counter, before, after in zip(counters, first, last, strict=True)
+        for counter, before, after, window in zip(counters, first, last, windows, strict=True)
     )
 
 
@@ -137,17 +138,12 @@ class Meter:
         start, end = self._start, self._end
         if end is None or (self._last is not None and end.at_ns > self._last.at_ns):
             end = self._last
-        return tuple(
-            Moved(
-                kind=counter.kind,
-                machine=counter.machine,
-                name=counter.name,
-                facts=counter.facts,
-                first=None if self._first is None else self._first.counts[at],
-                last=None if self._last is None else self._last.counts[at],
-                window=_span(start, end, at),
-            )
-            for at, counter in enumerate(self._counters)
+        nothing = (None,) * len(self._counters)
+        return moved_between(
+            self._counters,
+            nothing if self._first is None else self._first.counts,
+            nothing if self._last is None else self._last.counts,
+            [_span(start, end, at) for at in range(len(self._counters))],
         )
 
     def _look(self) -> None:

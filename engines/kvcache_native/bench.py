@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain, islice
@@ -25,9 +25,10 @@ from ..io_core.files import (
     sync_directory,
     sync_file_system,
 )
-from ..io_core.meter import Meter, counters_behind
+from ..io_core.meter import counters_behind
 from ..io_core.operations import Stream
-from ..result import Core, Plan, usage_now, window_of
+from ..observed import observed
+from ..result import Core, Plan
 from ..stage import Session
 from .layout import Layout
 from .planning import (
@@ -392,20 +393,9 @@ class Bench:
             return f"each rank had served the {self.workload.requests} requests that were asked for"
         return "the trace had ended"
 
-    @contextmanager
-    def _observed(self, control: Control, account: Account) -> Iterator[None]:
+    def _observed(self, control: Control, account: Account) -> AbstractContextManager[None]:
         """Reports window, processor time and counters of what is done inside, however it ends."""
-        meter = Meter(self._counters, control)
-        try:
-            with meter:
-                before = usage_now()
-                try:
-                    yield
-                finally:
-                    self._outcome.window = window_of(control, account.last_ns)
-                    self._outcome.usage = usage_now().since(before)
-        finally:
-            self._outcome.moved = meter.moved()
+        return observed(self._outcome, self._counters, control, lambda: account.last_ns)
 
 
 def _core(executor: Executor, files: OpenFiles, settings: Settings) -> Core:

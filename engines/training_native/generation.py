@@ -10,9 +10,11 @@ import numpy as np
 from ..contract import Job
 from ..errors import EngineError
 from ..io_core.account import Account
+from ..io_core.blocks import BLOCK_BYTES
 from ..io_core.control import Control
 from ..io_core.directory import claim
 from ..io_core.meter import counters_behind
+from ..observed import observed
 from ..stage import Session
 from .checking import Checks, Findings, Level, check_files, shared_out
 from .dataset import Dataset
@@ -37,10 +39,9 @@ from .manifest import (
 from .owner import Owner
 from .place import Course, Task, begin, course_of, forget_generation, make_place, read_task
 from .removal import cleanup
-from .writing import Writer, core_of, observed, writing_threads
+from .writing import Writer, core_of, writing_threads
 
 _GIB = 2**30
-_BLOCK_BYTES = 4096
 # Estimated sizes may be so much too small.
 _ESTIMATES_SHARE = 1.02
 
@@ -57,7 +58,7 @@ def disk_bytes(job: Job, dataset: Dataset, ranks: int) -> tuple[int, str]:
     if _decide(task, dataset) != "write":
         return 0, f"the dataset in {task.directory} is there"
     planned = planned_files(dataset)
-    rounded = -(-planned.sizes_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
+    rounded = -(-planned.sizes_bytes // BLOCK_BYTES) * BLOCK_BYTES
     done = read_journals(task.directory / GENERATING, dataset.files)["number"]
     there = int(rounded[done].sum())
     share = 1.0 if dataset.exact_sizes else _ESTIMATES_SHARE
@@ -154,16 +155,20 @@ def _write(session: Session, dataset: Dataset, task: Task) -> None:
 
     def write(control: Control) -> None:
         account = outcome.account = Account()
-        with observed(outcome, counters, control, account):
+        with observed(outcome, counters, control, lambda: account.last_ns):
             writer.write(left, control, account)
 
     total = int(plan.sizes_bytes[left].sum()) if left else 0
     session.phase("generating", write, unit="bytes", total=total)
     mine = writer.settled
-    written = np.concatenate(session.exchange(mine))
-    manifest = session.agree(lambda: _assembled(dataset, earlier, written))
+    written = np.concatenate([no_entries(), *session.gather(mine)])
+    # Rank 0 alone has all that was written, and with it the manifest.
+    manifest = session.agree(
+        lambda: _assembled(dataset, earlier, written) if session.rank == 0 else None
+    )
     _finish(session, dataset, task, manifest)
-    _tell(session, dataset, task, manifest, written=written)
+    if manifest is not None:
+        _tell(session, dataset, task, manifest, written=written)
 
 
 def _still_there(
@@ -211,11 +216,11 @@ def _assembled(dataset: Dataset, earlier: Entries, written: Entries) -> Manifest
     return manifest_of(dataset, "mlps", sizes, crc32)
 
 
-def _finish(session: Session, dataset: Dataset, task: Task, manifest: Manifest) -> None:
-    """Rank 0 writes the manifest, after which nothing is left of the generation."""
+def _finish(session: Session, dataset: Dataset, task: Task, manifest: Manifest | None) -> None:
+    """The rank that has the manifest writes it, after which nothing is left of the generation."""
 
     def finish(_: Control) -> None:
-        if session.rank == 0:
+        if manifest is not None:
             write_manifest(task.directory, dataset, manifest)
             forget_generation(task.directory)
 
@@ -234,13 +239,16 @@ def _check(session: Session, dataset: Dataset, task: Task) -> None:
 
 def _adopt(session: Session, dataset: Dataset, task: Task) -> None:
     """Takes files that others have made as they are, and writes their manifest."""
-    sizes = np.empty(dataset.files, dtype=np.int64)
-    parts = session.exchange(_look_at_files(session, dataset, task, None, "headers"))
-    for rank, part in enumerate(parts):
-        sizes[rank :: session.ranks] = part
-    manifest = manifest_of(dataset, "other", sizes, np.zeros(dataset.files, dtype=np.uint32))
+    parts = session.gather(_look_at_files(session, dataset, task, None, "headers"))
+    manifest = None
+    if session.rank == 0:
+        sizes = np.empty(dataset.files, dtype=np.int64)
+        for rank, part in enumerate(parts):
+            sizes[rank :: session.ranks] = part
+        manifest = manifest_of(dataset, "other", sizes, np.zeros(dataset.files, dtype=np.uint32))
     _finish(session, dataset, task, manifest)
-    _tell(session, dataset, task, manifest, checked=dataset.files)
+    if manifest is not None:
+        _tell(session, dataset, task, manifest, checked=dataset.files)
 
 
 def _look_at_files(
@@ -267,10 +275,10 @@ def _look_at_files(
         session.phase("checking", look, unit="files", total=len(checks.numbers))
     ((findings, sizes),) = found
     together = Findings()
-    for each in session.exchange(findings):
+    for each in session.gather(findings):
         together.merge(each)
-    # Once for all ranks.
-    session.agree(lambda: together.refuse(task.directory) if session.rank == 0 else None)
+    # Once for all ranks: others have gathered nothing to refuse.
+    session.agree(lambda: together.refuse(task.directory))
     return sizes
 
 

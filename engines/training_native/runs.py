@@ -5,35 +5,34 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..io_core.account import Account
-from ..io_core.control import Control
+from ..io_core.blocks import BLOCK_BYTES
 from ..io_core.counts import Counter
 from ..io_core.histogram import Histogram
-from ..io_core.meter import Meter, counters_behind, moved_between, read_counts
+from ..io_core.meter import counters_behind, moved_between, read_counts
 from ..meeting import Together
-from ..result import Core, Plan, usage_now, window_of
+from ..observed import observed
+from ..result import Core, Plan
 from ..stage import Session
 from .batches import Course
 from .checkpoint import path_of, write_checkpoint
 from .content import Content
 from .dataset import Split
-from .epochs import Loader, Times, run_epoch
+from .epochs import Loader, run_epoch
 from .layouts import Layouts
 from .opening import Dropped
-from .reader import Reader, Reading, reader_for
+from .reader import Reader, ReaderAccount, Reading, reader_for
 from .report import CheckpointRecord, EpochRecord, EvaluationRecord, Record, training_document
-from .sharding import Deal, Shard
+from .sharding import Deal, Order, Shard
 from .workload import Checkpoint, Evaluation, Training
 
 GENERATOR = "numpy Philox, one sequence for each epoch"
 # Files that stay open between reads where a file has several.
 OPEN_FILES = 64
-_BLOCK_BYTES = 4096
 _BESIDE_S = 0.05
 
 DEVIATIONS = (
@@ -70,6 +69,7 @@ class Run:
         self._session = session
         self._directory = directory
         self._layouts = layouts
+        self._reading = _reading_of(training, directory, layouts, reads=reads)
         self._dropped = dropped
         self._account = Account()
         self._counters: tuple[Counter, ...] = ()
@@ -93,7 +93,8 @@ class Run:
         self._outcome.account = self._account
         # Now: what is to be found out about them shall not be in the way of timed I/O.
         self._counters = counters_behind(self._directory)
-        with self._observed(control):
+        counters = self._counters if self.reads else ()
+        with observed(self._outcome, counters, control, time.monotonic_ns):
             self._go_through(together)
 
     def report(self) -> None:
@@ -139,58 +140,79 @@ class Run:
 
     def _train_epoch(self, together: Together, epoch: int) -> bool:
         training, rank = self.training, self._session.rank
-        made: list[Loader] = []
 
-        def make() -> None:
+        def plan() -> Course:
             shard = self.deal.shard(rank, self.deal.order(epoch))
-            order = self.deal.sample_order(rank, epoch)
-            course = self._course(training.dataset.train, shard, training.reader.batch, self.steps)
             if epoch == 1:
                 self._outcome.plan = _plan(shard)
-            made.append(self._loader(replace(course, sample_order=order)))
+            order = self.deal.sample_order(rank, epoch)
+            split, batch = training.dataset.train, training.reader.batch
+            return self._course(split, shard, batch, self.steps, order)
 
-        with _closing(made):
-            if not together.do(make):
-                return False
-            loader = made[0]
-            started_s = together.control.elapsed_s
-            before = read_counts(self._counters)
-            times = self._steps(together, loader, self.steps, training.computation_ns)
-            after = read_counts(self._counters)
-            if times is None:
-                return False
-            record = EpochRecord(
-                start_s=started_s,
-                times=times,
-                read_bytes=loader.reader.account().read_bytes,
-                moved=moved_between(self._counters, before, after),
-            )
-            self._epochs.append(record)
+        waits = self._outcome.latencies["batch_wait"]
+        record = self._go_over(together, plan, training.computation_ns, waits)
+        if record is None:
+            return False
+        self._epochs.append(record)
         return True
 
     def _evaluate(self, together: Together, evaluation: Evaluation, epoch: int) -> bool:
         training, session = self.training, self._session
         deal = training.eval_deal(evaluation, session.ranks)
-        made: list[Loader] = []
 
-        def make() -> None:
+        def plan() -> Course:
             shard = deal.shard(session.rank, deal.order(epoch))
-            course = self._course(training.dataset.eval, shard, evaluation.batch, deal.steps)
-            made.append(self._loader(course))
+            return self._course(training.dataset.eval, shard, evaluation.batch, deal.steps)
 
-        with _closing(made):
-            if not together.do(make):
-                return False
-            times = self._steps(
-                together, made[0], deal.steps, evaluation.computation_ns, waits=Histogram()
-            )
-            if times is None:
-                return False
-            read_bytes = made[0].reader.account().read_bytes
-            self._evaluations.append(
-                EvaluationRecord(after_epoch=epoch, times=times, read_bytes=read_bytes)
-            )
+        record = self._go_over(together, plan, evaluation.computation_ns, Histogram())
+        if record is None:
+            return False
+        self._evaluations.append(
+            EvaluationRecord(after_epoch=epoch, times=record.times, read_bytes=record.read_bytes)
+        )
         return True
+
+    def _go_over(
+        self,
+        together: Together,
+        plan: Callable[[], Course],
+        computation_ns: int,
+        waits: Histogram,
+    ) -> EpochRecord | None:
+        """Plans a course in all ranks and takes its steps; None where it was ended early."""
+        made: list[tuple[Loader, int]] = []
+        with ExitStack() as held:
+
+            def make() -> None:
+                course = plan()
+                # It starts with the first block that it is fed.
+                reader = reader_for(self._reading)
+                held.callback(reader.close)
+                self._outcome.core = _core(reader, self._reading)
+                made.append((Loader(reader, course.blocks()), course.steps))
+
+            if not together.do(make):
+                return None
+            ((loader, steps),) = made
+            started_s = together.control.elapsed_s
+            before = read_counts(self._counters)
+            try:
+                times = run_epoch(
+                    together, loader, steps=steps, computation_ns=computation_ns, waits=waits
+                )
+            finally:
+                after = read_counts(self._counters)
+                account = loader.reader.account()
+                self._count_reads(loader.reader, account)
+        if times is None:
+            return None
+        without_windows = [None] * len(self._counters)
+        return EpochRecord(
+            start_s=started_s,
+            times=times,
+            read_bytes=account.read_bytes,
+            moved=moved_between(self._counters, before, after, without_windows),
+        )
 
     def _save(self, together: Together, checkpoint: Checkpoint, epoch: int) -> bool:
         control, rank = together.control, self._session.rank
@@ -219,78 +241,40 @@ class Run:
 
     # ------------------------------------------------------------ parts
 
-    def _steps(
+    def _course(
         self,
-        together: Together,
-        loader: Loader,
+        split: Split,
+        shard: Shard,
+        batch: int,
         steps: int,
-        computation_ns: int,
-        waits: Histogram | None = None,
-    ) -> Times | None:
-        try:
-            return run_epoch(
-                together,
-                loader,
-                steps=steps,
-                computation_ns=computation_ns,
-                waits=self._outcome.latencies["batch_wait"] if waits is None else waits,
-            )
-        finally:
-            self._count_reads(loader.reader)
-
-    def _course(self, split: Split, shard: Shard, batch: int, steps: int) -> Course:
+        sample_order: Order | None = None,
+    ) -> Course:
         return Course(
             dataset=self.training.dataset,
             split=split,
             first_file=self.training.split_base(split),
             layouts=self._layouts,
             shard=shard,
-            sample_order=None,
+            sample_order=sample_order,
             batch=batch,
             steps=steps,
             # A reader holds a few blocks, which together must be more than it reads ahead.
             block_batches=-(-self.training.reader.look_ahead_batches // 2),
         )
 
-    def _loader(self, course: Course) -> Loader:
-        """A reader that starts with the first block that it is fed."""
-        reader = reader_for(self._reading())
-        self._outcome.core = _core(reader, self._reading())
-        return Loader(reader, course.blocks())
-
-    def _reading(self) -> Reading:
-        settings = self.training.reader
-        longest = -(-self._layouts.longest_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
-        return Reading(
-            directory=self._directory,
-            threads=settings.threads,
-            look_ahead=settings.look_ahead_batches,
-            # An aligned read of what is not aligned takes up to two blocks more.
-            buffer_bytes=min(settings.buffer_bytes, longest + 2 * _BLOCK_BYTES),
-            descriptors=0 if self._layouts.whole else OPEN_FILES,
-            direct=settings.direct,
-            evict=settings.cache == "drop" and not settings.direct,
-            enabled=self.reads,
-            core=settings.core,
-        )
-
-    def _count_reads(self, reader: Reader) -> None:
+    def _count_reads(self, reader: Reader, own: ReaderAccount) -> None:
         """Adds what a reader has read to the account of the stage."""
-        own, flow = reader.account(), self._account.read
         if not self.reads:
             return
+        flow = self._account.read
         flow.window_bytes += own.read_bytes
         flow.total_bytes += own.read_bytes
         flow.window_operations += own.reads
         flow.total_operations += own.reads
         flow.latency.merge(own.reads_ns)
         self._outcome.latencies["batch_read"].merge(own.batches_ns)
-        if self._outcome.core is not None:
-            self._outcome.core = replace(
-                self._outcome.core,
-                direct=self.training.reader.direct and reader.direct_refused is None,
-                direct_refused=reader.direct_refused,
-            )
+        # Whether reads can be direct is found out with the first block.
+        self._outcome.core = _core(reader, self._reading)
 
     def _count_write(self, size_bytes: int, took_ns: int) -> None:
         flow = self._account.write
@@ -299,21 +283,6 @@ class Run:
         flow.window_operations += 1
         flow.total_operations += 1
         flow.latency.record([took_ns])
-
-    @contextmanager
-    def _observed(self, control: Control) -> Iterator[None]:
-        """Reports window, processor time and counters of what is done inside, however it ends."""
-        meter = Meter(self._counters if self.reads else (), control)
-        try:
-            with meter:
-                before = usage_now()
-                try:
-                    yield
-                finally:
-                    self._outcome.window = window_of(control, time.monotonic_ns())
-                    self._outcome.usage = usage_now().since(before)
-        finally:
-            self._outcome.moved = meter.moved()
 
 
 def _length(training: Training, deal: Deal, *, reads: bool) -> tuple[int, int]:
@@ -332,29 +301,36 @@ def _plan(shard: Shard) -> Plan:
     return Plan(sha256=digest.hexdigest(), generator=GENERATOR, hashed_operations=len(shard.files))
 
 
+def _reading_of(training: Training, directory: Path, layouts: Layouts, *, reads: bool) -> Reading:
+    """How all epochs are read."""
+    settings = training.reader
+    longest = -(-layouts.longest_bytes // BLOCK_BYTES) * BLOCK_BYTES
+    return Reading(
+        directory=directory,
+        threads=settings.threads,
+        look_ahead=settings.look_ahead_batches,
+        # An aligned read of what is not aligned takes up to two blocks more.
+        buffer_bytes=min(settings.buffer_bytes, longest + 2 * BLOCK_BYTES),
+        descriptors=0 if layouts.whole else OPEN_FILES,
+        direct=settings.direct,
+        evict=settings.cache == "drop" and not settings.direct,
+        enabled=reads,
+        core=settings.core,
+    )
+
+
 def _core(reader: Reader, reading: Reading) -> Core:
     return Core(
         name=reader.name,
-        direct=reading.direct,
+        direct=reading.direct and reader.direct_refused is None,
         direct_refused=reader.direct_refused,
-        alignment_bytes=_BLOCK_BYTES if reading.direct else 1,
+        alignment_bytes=BLOCK_BYTES if reading.direct else 1,
         durability="none",
         io_size_bytes=reading.buffer_bytes,
         depth=reading.threads,
         rings=0,
         refused=reader.refused,
     )
-
-
-@contextmanager
-def _closing(made: list[Loader]) -> Iterator[None]:
-    """Closes the reader of a loader that was made inside."""
-    try:
-        yield
-    finally:
-        for loader in made:
-            with closing(loader.reader):
-                pass
 
 
 def _beside(work: Callable[[], None], idle: Callable[[], None]) -> None:

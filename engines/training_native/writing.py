@@ -21,11 +21,9 @@ import numpy as np
 from ..errors import EngineError, storage_error
 from ..io_core.account import Account, Tally
 from ..io_core.control import Control
-from ..io_core.counts import Counter
 from ..io_core.files import sync_file_system
-from ..io_core.meter import Meter
 from ..io_core.operations import STORE
-from ..result import Core, Outcome, usage_now, window_of
+from ..result import Core
 from .content import PIECE_BYTES, Content
 from .dataset import Dataset
 from .files import PlannedFile, PlannedFiles
@@ -252,24 +250,6 @@ def _guarded(control: Control, work: Callable[[], None]) -> None:
 
 
 # ---------------------------------------------------------------- the result
-
-
-@contextmanager
-def observed(
-    outcome: Outcome, counters: tuple[Counter, ...], control: Control, account: Account
-) -> Iterator[None]:
-    """Reports window, processor time and counters of what is done inside, however it ends."""
-    meter = Meter(counters, control)
-    try:
-        with meter:
-            before = usage_now()
-            try:
-                yield
-            finally:
-                outcome.window = window_of(control, account.last_ns)
-                outcome.usage = usage_now().since(before)
-    finally:
-        outcome.moved = meter.moved()
 
 
 def core_of(threads: int) -> Core:

@@ -77,3 +77,12 @@ def openmpi4(_hosts_work: None) -> dict[str, str]:
     if shutil.which("orterun", path=hosts.SYSTEM_PATH) is None:
         pytest.skip("needs orterun: apt-get install openmpi-bin")
     return {}
+
+
+@pytest.fixture(params=["mpich", "openmpi"])
+def flavour(request):
+    """Overrides of a launcher that needs no scheduler, and the environment where it is found."""
+    if request.param == "mpich":
+        return ["launcher=mpich"], {}
+    env = request.getfixturevalue("openmpi5")
+    return ["launcher=openmpi", "launcher.run_as_root=true"], env

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 import yaml
+from foreign_benchmark import FOREIGN
 from workplace import PATIENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mpi]
@@ -20,27 +21,9 @@ if sys.argv[1] == "hang":
 print("host", socket.gethostname(), "rate: 10 MB/s")
 """
 
-BENCHMARK = {
-    "name": "foreign",
-    "family": "external",
-    "engine": "external",
-    "measured_by": "prog",
-    "trials": 1,
-    "ranks_per_host": 1,
-    "stages": [
-        {"name": "run", "each": "trial", "measured": True},
-        {"name": "cleanup", "each": "job", "when": "always"},
-    ],
-    "options": [],
-    "option_delay_s": 0,
-    "cleanup": "always",
-    "time_limit_s": 60,
-    "silence_limit_s": 60,
-    "start_limit_s": 30,
+BENCHMARK = FOREIGN | {
     "programs": [{"program": "python3", "version": ["python3", "--version"], "install": {}}],
-    "needs": {"disk_bytes_per_rank": 0, "memory_bytes_per_rank": 0, "path_keys": []},
     "settings": {"script": "prog.py", "mode": "good"},
-    "files": {},
     "commands": {
         "run": {
             "argv": [
@@ -55,17 +38,7 @@ BENCHMARK = {
             },
         }
     },
-    "ignored": [],
 }  # fmt: skip
-
-
-@pytest.fixture(params=["mpich", "openmpi"])
-def flavour(request):
-    """Overrides of a launcher, and the environment where it is found."""
-    if request.param == "mpich":
-        return ["launcher=mpich"], {}
-    env = request.getfixturevalue("openmpi5")
-    return ["launcher=openmpi", "launcher.run_as_root=true"], env
 
 
 @pytest.fixture

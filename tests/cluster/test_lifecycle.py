@@ -25,15 +25,6 @@ HELPERS = ("hydra_pmi_proxy", "prted")
 LAUNCHERS = ("mpiexec", "prterun", "mpirun")
 
 
-@pytest.fixture(params=["mpich", "openmpi"])
-def flavour(request):
-    """Overrides of a launcher, and the environment where it is found."""
-    if request.param == "mpich":
-        return ["launcher=mpich"], {}
-    env = request.getfixturevalue("openmpi5")
-    return ["launcher=openmpi", "launcher.run_as_root=true"], env
-
-
 @pytest.fixture
 def mpich():
     return ["launcher=mpich"], {}

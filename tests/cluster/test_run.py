@@ -12,15 +12,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.mpi]
 AS_ROOT = "launcher.run_as_root=true"  # Open MPI wants it said
 
 
-@pytest.fixture(params=["openmpi", "mpich"])
-def flavour(request):
-    """Overrides of a launcher that needs no scheduler, and the environment where it is found."""
-    if request.param == "mpich":
-        return ["launcher=mpich"], {}
-    env = request.getfixturevalue("openmpi5")
-    return ["launcher=openmpi", AS_ROOT], env
-
-
 @pytest.fixture
 def check(load, wait_for):
     """Looks whether a job was valid on all hosts and left nothing but its archive."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from foreign_benchmark import FOREIGN
 from workplace import PATIENT
 
 from mlps.engine.archive import Archive, seal
@@ -183,29 +184,18 @@ if mode != "no_file" or rank == "0":
     open(f"left-{rank}", "w").write(os.environ["WORD"])
 """
 
-BENCHMARK = {
-    "name": "foreign",
-    "family": "external",
-    "engine": "external",
-    "measured_by": "prog",
-    "trials": 1,
+BENCHMARK = FOREIGN | {
     "ranks_per_host": 2,
     "stages": [
         {"name": "run", "each": "trial", "measured": True},
         {"name": "cleanup", "each": "option", "when": "${benchmark.cleanup}"},
     ],
-    "options": [],
-    "option_delay_s": 0,
-    "cleanup": "always",
-    "time_limit_s": 60,
-    "silence_limit_s": 60,
     "start_limit_s": 60,
     "programs": [{"program": "python3", "version": None, "install": {}}],
     "needs": {
         "disk_bytes_per_rank": 0, "memory_bytes_per_rank": 0, "path_keys": ["settings.script"],
     },
     "settings": {"script": "prog.py", "mode": "good"},
-    "files": {},
     "commands": {
         "run": {
             "argv": [
@@ -221,7 +211,6 @@ BENCHMARK = {
             },
         }
     },
-    "ignored": [],
 }  # fmt: skip
 
 
