@@ -45,7 +45,7 @@ def test_the_window_lies_between_readings_at_its_ends():
     assert len(clock.asked_ns) == 4
     ends_ns = (control.window_ns, control.end_ns)
     late_s = [(at - end) / 1e9 for at, end in zip(clock.asked_ns[1:3], ends_ns, strict=True)]
-    assert 0 <= min(late_s) <= max(late_s) < 0.1
+    assert 0 <= min(late_s) <= max(late_s) < 1
     first, start, end, last = clock.asked_ns
     assert moved.window.moved == Counts(end - start, 0)
     assert moved.window.length_s == pytest.approx((end - start) / 1e9, abs=0.02)

@@ -84,7 +84,6 @@ def test_the_parts_of_an_epoch_add_up(directory, core):
     assert times.compute_ns >= 12 * 5_000_000
     parts = times.load_ns + times.compute_ns + times.meeting_ns
     assert parts <= times.block_ns
-    assert times.block_ns - parts < 0.2 * times.block_ns
     assert 0 < times.first_compute_ns <= times.first_ns < times.block_ns
 
 
