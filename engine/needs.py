@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .canonical import Document
 from .children import Answer, Command
@@ -18,7 +18,8 @@ NEEDS_LIMIT_S = 60.0
 class Needs:
     """What an engine says that a job needs, for all ranks together and for each.
 
-    `packages` of Python and `programs` on PATH are needed on every host.
+    `packages` of Python and `programs` on PATH are needed on every host. `facts` is what the engine
+    tells of the job beforehand.
     """
 
     disk_bytes: int
@@ -28,6 +29,7 @@ class Needs:
     packages: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     open_files_per_rank: int = 0
+    facts: Document = field(default_factory=dict)
 
     def as_document(self) -> Document:
         document: Document = {
@@ -41,6 +43,8 @@ class Needs:
             document |= {name: list(getattr(self, name))} if getattr(self, name) else {}
         if self.open_files_per_rank:
             document["open_files_per_rank"] = self.open_files_per_rank
+        if self.facts:
+            document["facts"] = self.facts
         return document
 
 
@@ -88,6 +92,7 @@ def needs_of(answer: Answer) -> Needs:
         packages=tuple(event.get("packages", ())),
         programs=tuple(event.get("programs", ())),
         open_files_per_rank=int(event.get("open_files_per_rank", 0)),
+        facts=dict(event.get("facts", {})),
     )
 
 

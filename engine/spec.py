@@ -202,7 +202,7 @@ def _stages(
             name=item["name"],
             each=item["each"],
             measured=item.get("measured", False),
-            when=item.get("when", "success"),
+            when=_when(benchmark, item, where, problems),
             undone_by=item.get("undone_by"),
             time_limit_s=item.get("time_limit_s", benchmark["time_limit_s"]),
         )
@@ -220,6 +220,21 @@ def _stages(
     if len(set(options)) < len(options):
         problems.append(problem_at("benchmark.options", "two options have one name", where))
     return stages
+
+
+def _when(
+    benchmark: Document, item: Document, where: Mapping[str, str], problems: list[Problem]
+) -> When:
+    """When a stage runs: never where the number that it is for is 0."""
+    when: When = item.get("when", "success")
+    key = item.get("if_any")
+    if key is None:
+        return when
+    count = benchmark.get(key)
+    if isinstance(count, bool) or not isinstance(count, int | float):
+        text = f"stage {item['name']} is left out where {key} is 0, but benchmark.{key} is no number"
+        problems.append(problem_at("benchmark.stages", text, where))
+    return when if count else "never"
 
 
 def _selection_problems(spec: JobSpec, where: Mapping[str, str]) -> list[Problem]:

@@ -100,8 +100,8 @@ class Outcome:
 
     `rates` are counts of the window, `ratios` a part and its whole; both are added over ranks. In
     the result's details `facts` are rank 0's, `sums` are added and `lists` joined over ranks.
-    `search`, `roofline`, `training` and `dataset` have the form of the result's. Of rooflines the
-    bytes and processor seconds are added, and the longest counts; of the others rank 0's is the
+    `search`, `roofline`, `training`, `dataset` and `checkpointing` have the form of the result's.
+    Of rooflines the bytes and processor seconds are added, and the longest counts; of the others rank 0's is the
     result's. `latencies` are histograms beside the account's, of the same names in all ranks.
     """
 
@@ -121,6 +121,7 @@ class Outcome:
     roofline: Document | None = None
     training: Document | None = None
     dataset: Document | None = None
+    checkpointing: Document | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +178,7 @@ class _Record:
     roofline: Document | None
     training: Document | None
     dataset: Document | None
+    checkpointing: Document | None
 
 
 def window_of(control: Control, last_ns: int) -> Window:
@@ -228,6 +230,7 @@ def gather_result(
         "search": records[0].search,
         "training": records[0].training,
         "dataset": records[0].dataset,
+        "checkpointing": records[0].checkpointing,
         "roofline": _merge_rooflines([r.roofline for r in records if r.roofline]),
         "timeline": _timeline(timelines, window["length_s"]) if any_io and window else None,
         "verify": {
@@ -304,6 +307,7 @@ def _record(outcome: Outcome, account: Account, latencies: Mapping[str, Histogra
         roofline=outcome.roofline,
         training=outcome.training,
         dataset=outcome.dataset,
+        checkpointing=outcome.checkpointing,
     )
 
 

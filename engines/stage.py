@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Protocol, TypeVar
 
 from .console import OK_LIMIT_S, Console, ignore_signals, protect_stdout
@@ -47,7 +47,8 @@ class StageEnded(Exception):
 class Needs:
     """What a job needs before its first stage; the arithmetics show where the bytes come from.
 
-    `packages` of Python and `programs` on PATH are needed on every host.
+    `packages` of Python and `programs` on PATH are needed on every host. `facts` is what the engine
+    tells of the job beforehand.
     """
 
     disk_bytes: int
@@ -57,6 +58,7 @@ class Needs:
     open_files_per_rank: int = 0
     packages: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
+    facts: Document = field(default_factory=dict)
 
 
 class Session:

@@ -344,6 +344,44 @@ def training(fast_place: Path) -> Iterator[TrainingBench]:
         yield TrainingBench(Path(place))
 
 
+# Small checkpoints: two of a model of 5 MiB, whose files end within blocks.
+CHECKPOINTING: dict[str, Any] = {
+    "model": {"layers": 3, "hidden": 128, "ffn": 250, "heads": 4, "kv_heads": 2, "vocab": 500},
+    "writes": 2,
+    "reads": 2,
+    "time_between_s": 0,
+    "io": {"io_size_bytes": 65536, "depth": 4},
+    "silence_limit_s": 60,
+    "start_limit_s": 60,
+}
+
+
+@dataclass(slots=True)
+class CheckpointBench(Bench):
+    """The same for a job of checkpointing."""
+
+    engine: str = "checkpoint_native"
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The job document."""
+        text = (resources.files("mlps.conf") / "benchmark/checkpointing.yaml").read_text()
+        benchmark = merged(merged(yaml.safe_load(text), CHECKPOINTING), self.changes)
+        return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
+
+    @property
+    def checkpoints(self) -> Path:
+        """The directory of all checkpoints of a job that keeps none."""
+        return self.directory / "checkpoints"
+
+
+@pytest.fixture
+def checkpointing(fast_place: Path) -> Iterator[CheckpointBench]:
+    """A small job of checkpointing whose data directory is in memory where there is such a place."""
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        yield CheckpointBench(Path(place))
+
+
 @pytest.fixture(scope="session")
 def fast_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory in memory where there is one: for what does not hang on the storage."""
