@@ -232,7 +232,9 @@ def _when(
         return when
     count = benchmark.get(key)
     if isinstance(count, bool) or not isinstance(count, int | float):
-        text = f"stage {item['name']} is left out where {key} is 0, but benchmark.{key} is no number"
+        text = (
+            f"stage {item['name']} is left out where {key} is 0, but benchmark.{key} is no number"
+        )
         problems.append(problem_at("benchmark.stages", text, where))
     return when if count else "never"
 

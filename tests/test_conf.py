@@ -115,7 +115,7 @@ LAUNCHERS = {
 }
 
 # An allocation of two hosts, as the schedulers tell of it.
-ALLOCATION = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_TASKS_PER_NODE": "4(x2)"}
+ALLOCATION = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_TASKS_PER_NODE": "8(x2)"}
 
 # Each two options of two groups meet in one of these; three groups never act on one value together.
 STRIDE = 5
@@ -165,7 +165,7 @@ def test_a_benchmark_runs_without_a_word_unless_only_its_user_knows_it(benchmark
 def in_allocations(monkeypatch, tmp_path):
     """The environment of a shell that stands in an allocation of every scheduler."""
     nodefile = tmp_path / "nodes"
-    nodefile.write_text("node1\nnode1\nnode2\nnode2\n")
+    nodefile.write_text("node1\n" * 8 + "node2\n" * 8)
     for name, value in (ALLOCATION | {"PBS_NODEFILE": str(nodefile)}).items():
         monkeypatch.setenv(name, value)
 

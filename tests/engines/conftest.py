@@ -377,7 +377,7 @@ class CheckpointBench(Bench):
 
 @pytest.fixture
 def checkpointing(fast_place: Path) -> Iterator[CheckpointBench]:
-    """A small job of checkpointing whose data directory is in memory where there is such a place."""
+    """Small checkpoints in a data directory that is in memory where there is such a place."""
     with tempfile.TemporaryDirectory(dir=fast_place) as place:
         yield CheckpointBench(Path(place))
 
