@@ -6,12 +6,12 @@ import pytest
 from training_results import GIB, Step, dataset_of, epoch_of, training_of, training_spec
 
 from mlps.engine.collect import collect, stage_metrics
+from mlps.engine.counting import counting_kind
 from mlps.engine.host_documents import HostFacts
 from mlps.engine.plan import make_plan
 from mlps.engine.training_job import training_jobs
 from mlps.engine.training_metrics import (
     ceilings,
-    counting_kind,
     dataset_metrics,
     datasets,
     epoch_rows,
