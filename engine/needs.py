@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .canonical import Document
-from .children import Answer, Command
-from .plan import engine_command
+from .children import Answer, Command, run_all
+from .plan import Plan, engine_command
 from .spec import JobSpec
 
 NEEDS_LIMIT_S = 60.0
@@ -63,6 +65,17 @@ def needs_commands(spec: JobSpec, python: str, ranks: int, env: Mapping[str, str
         )
         for option in spec.options or (None,)
     ]
+
+
+def ask_needs(spec: JobSpec, plan: Plan, env: Mapping[str, str]) -> Needs:
+    """The needs of all options, asked on this machine. Raises ValueError, KeyError and TypeError.
+
+    The Python of the ranks answers where it is on this machine, else the one that runs this.
+    """
+    python = shutil.which(plan.python, path=env["PATH"]) or sys.executable
+    return largest(
+        [needs_of(answer) for answer in run_all(needs_commands(spec, python, plan.ranks, env))]
+    )
 
 
 def largest(found: Sequence[Needs]) -> Needs:
