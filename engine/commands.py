@@ -68,7 +68,7 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
         findings += checkpoint.findings(job.spec)
     verdict = "INVALID" if errors(findings) else job.spec.division.name.upper()
     if as_json:
-        extra = {
+        extra: Document = {
             "would_be": verdict,
             "findings": [finding.as_document() for finding in findings],
             "job": job.spec.document,

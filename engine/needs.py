@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -70,12 +69,10 @@ def needs_commands(spec: JobSpec, python: str, ranks: int, env: Mapping[str, str
 def ask_needs(spec: JobSpec, plan: Plan, env: Mapping[str, str]) -> Needs:
     """The needs of all options, asked on this machine. Raises ValueError, KeyError and TypeError.
 
-    The Python of the ranks answers where it is on this machine, else the one that runs this.
+    The Python that runs this answers: that of the ranks may be on their hosts alone.
     """
-    python = shutil.which(plan.python, path=env["PATH"]) or sys.executable
-    return largest(
-        [needs_of(answer) for answer in run_all(needs_commands(spec, python, plan.ranks, env))]
-    )
+    answers = run_all(needs_commands(spec, sys.executable, plan.ranks, env))
+    return largest([needs_of(answer) for answer in answers])
 
 
 def largest(found: Sequence[Needs]) -> Needs:

@@ -185,7 +185,8 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         )
     if "host_cpu_busy_pct" in values:
         yield _hosts(values)
-    if "verified_bytes" in values and not (is_training(values) and _nothing_compared(values)):
+    compares = not is_training(values) and phase_of(values) != "save"
+    if "verified_bytes" in values and (compares or not _nothing_compared(values)):
         yield (
             f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
             f"{values['verify_mismatches']['max']:.0f} mismatches"
