@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
-from pathlib import Path
 
-from mlps.engine.compose import compose
-from mlps.engine.spec import SWEEP_KEYS, JobSpec, build
+from official_jobs import official_spec
+
+from mlps.engine.spec import JobSpec
 
 GIB = 2**30
 
@@ -110,13 +109,6 @@ def _section(does, checkpoints, **changes):
     return copy.deepcopy(section | changes)
 
 
-@cache
-def _official(benchmark):
-    composed = compose([f"benchmark={benchmark}"], conf_dirs=(), cwd=Path("/nowhere"))
-    document = {key: value for key, value in composed.values.items() if key not in SWEEP_KEYS}
-    return document | {"data_dir": "/data", "results_dir": "/results"}
-
-
 # 4 ranks and 2 checkpoints: what the sections above report.
 FITTING = {
     "cluster.ranks_per_host": 4,
@@ -128,11 +120,4 @@ FITTING = {
 
 def checkpoint_spec(changes=None, *, benchmark="checkpointing/quick", fitting=True) -> JobSpec:
     """A job of checkpointing with some dotted keys changed."""
-    document = copy.deepcopy(_official(benchmark))
-    for key, value in {**(FITTING if fitting else {}), **(changes or {})}.items():
-        *parents, name = key.split(".")
-        part = document
-        for parent in parents:
-            part = part[parent]
-        part[name] = value
-    return build(document, {})
+    return official_spec(benchmark, {**(FITTING if fitting else {}), **(changes or {})})
