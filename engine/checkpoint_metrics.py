@@ -18,7 +18,7 @@ from .units import GIB
 Metrics = dict[str, float | int]
 
 # Ends of a launch whose result was found to be one: what it had completed until then counts.
-_WITH_RESULT = ("engine", "exit", "stop")
+WITH_RESULT = ("engine", "exit", "stop")
 
 # What the names of metrics begin with, by what a stage does.
 PHASES = {"write": "save", "read": "load"}
@@ -214,7 +214,7 @@ def checkpoint_notes(
             continue
         if ended_well(launch, outcomes, results):
             whole.append(launch.name)
-        elif outcomes[launch.name]["reason"] in _WITH_RESULT:
+        elif outcomes[launch.name]["reason"] in WITH_RESULT:
             broken.append(launch)
     if not whole and not broken:
         return {}

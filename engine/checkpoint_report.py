@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TextIO
 
 from .canonical import Document
+from .checkpoint_metrics import WITH_RESULT, done_of
 from .tables import noun, numbered, shortened, write_table
 
 # Begin of names of metrics that have a place of their own in the report of checkpointing.
@@ -51,6 +52,19 @@ def checkpoint_line(metrics: Mapping[str, float]) -> str | None:
     return f"{files}, {metrics['evicted_gib']:.2f} GiB dropped{stayed}"
 
 
+def partly_done(result: Document, reason: str | None) -> str | None:
+    """What a stage that did not end well had completed; None for other stages."""
+    section = done_of(result) if reason in WITH_RESULT else None
+    if section is None:
+        return None
+    return _partly(section["does"], len(section["checkpoints"]), section["planned"])
+
+
+def _partly(does: str, done: object, planned: object) -> str:
+    verb = "written" if does == "write" else "read"
+    return f"{done} of {numbered(planned, 'checkpoint')} had been {verb}"
+
+
 def _headline(means: Mapping[str, float]) -> str:
     phase = phase_of(means)
     if phase is None:
@@ -78,12 +92,10 @@ def write_checkpoints(out: TextIO, values: Document, notes: Document) -> None:
 def write_partial(out: TextIO, notes: Document) -> None:
     """The checkpoints that stages completed which did not end well."""
     for part in notes.get("partial", []):
-        done, _, planned = part["partial"].partition(" of ")
-        verb = "written" if notes["checkpointing"]["does"] == "write" else "read"
-        out.write(
-            f"{part['stage']}: partial, {done} of {numbered(planned, 'checkpoint')} had been "
-            f"{verb} when it {'was stopped' if part['status'] == 'stopped' else 'failed'}\n"
-        )
+        setting = notes["checkpointing"]
+        told = _partly(setting["does"], len(part["checkpoints"]), setting["planned"])
+        ended = "was stopped" if part["status"] == "stopped" else "failed"
+        out.write(f"{part['stage']}: partial, {told} when it {ended}\n")
         _write_table(out, [part["checkpoints"]])
 
 

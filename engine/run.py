@@ -15,7 +15,7 @@ from pathlib import Path
 from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json
-from .checkpoint_report import checkpoint_line
+from .checkpoint_report import checkpoint_line, partly_done
 from .checkpoint_rules import judge_form, judge_told_accelerators
 from .collect import stage_metrics
 from .collection import collect_facts, watched_hosts, way_of
@@ -442,7 +442,8 @@ def _ended(launch: Launch, outcome: Outcome) -> str:
     took = "" if outcome.elapsed_s is None else f" in {outcome.elapsed_s:.1f} s"
     head = f"{launch.name}: {outcome.status}{took}"
     if outcome.status != "complete":
-        return f"{head}: {outcome.message}"
+        done = None if outcome.result is None else partly_done(outcome.result, outcome.reason)
+        return f"{head}: {outcome.message}" + ("" if done is None else f"; {done}")
     metrics = {} if outcome.result is None else stage_metrics(outcome.result)
     for line in (stage_line(metrics), checkpoint_line(metrics)):
         if line is not None:
