@@ -19,11 +19,12 @@ import jsonschema
 import pytest
 import yaml
 
+from mlps.engines.checkpoint_native.stages import CheckpointEngine
 from mlps.engines.console import Console
 from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
 from mlps.engines.result import gather_result
-from mlps.engines.stage import Session, StageEnded
+from mlps.engines.stage import Engine, Session, StageEnded
 from mlps.engines.world import SoloWorld, host_name
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -236,6 +237,11 @@ class Bench:
         """The job as bytes."""
         return json.dumps(self.job, sort_keys=True, separators=(",", ":")).encode()
 
+    @property
+    def own_engine(self) -> Engine:
+        """What runs the stages, for a run in this process."""
+        return KvCacheEngine()
+
     def solo(self, stage: str, option: str | None = None) -> dict[str, Any]:
         """Runs a stage in this process, as its only rank, and returns its valid result."""
         hosts = [host_name()]
@@ -249,7 +255,7 @@ class Bench:
                 hosts=hosts,
             )
             with suppress(StageEnded):
-                KvCacheEngine().stages()[stage](session)
+                self.own_engine.stages()[stage](session)
         ended = gather_result(world, session.outcome, hosts, session.status, session.failures)
         event = {"event": "result", "stage": stage, "option": option, "trial": None, **ended}
         result: dict[str, Any] = json.loads(json.dumps(event, allow_nan=False))
@@ -368,6 +374,11 @@ class CheckpointBench(Bench):
         text = (resources.files("mlps.conf") / "benchmark/checkpointing.yaml").read_text()
         benchmark = merged(merged(yaml.safe_load(text), CHECKPOINTING), self.changes)
         return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
+
+    @property
+    def own_engine(self) -> Engine:
+        """What runs the stages, for a run in this process."""
+        return CheckpointEngine()
 
     @property
     def checkpoints(self) -> Path:
