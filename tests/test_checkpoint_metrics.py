@@ -14,6 +14,8 @@ from checkpoint_results import (
     read,
     written,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlps.engine.checkpoint_job import checkpoint_jobs
 from mlps.engine.checkpoint_metrics import (
@@ -156,6 +158,19 @@ def test_rows_are_what_each_checkpoint_did(make_result):
     }
     assert (second["number"], second["gib_s"]) == (2, 1.0)
     assert checkpoint_rows(make_result()) == []
+
+
+@given(st.lists(st.floats(0.01, 1e5), min_size=1, max_size=12))
+def test_means_lie_between_extremes(make_result, walls_s):
+    found = [checkpoint_of(number, wall_s=wall) for number, wall in enumerate(walls_s, 1)]
+    section = written(*found, planned=len(found))
+    metrics = checkpoint_metrics(make_result(ranks=4, checkpointing=section))
+    least, most = metrics["save_min_s"], metrics["save_max_s"]
+    assert (least, most) == (min(walls_s), max(walls_s))
+    for name in ("save_s", "save_median_s"):
+        assert least * (1 - 1e-9) <= metrics[name] <= most * (1 + 1e-9)
+    assert 4 / most * (1 - 1e-9) <= metrics["save_gib_s"] <= 4 / least * (1 + 1e-9)
+    assert metrics["save_rank0_gib_s"] >= metrics["save_gib_s"] >= metrics["save_rank_least_gib_s"]
 
 
 # ---------------------------------------------------------------- a whole job
