@@ -254,6 +254,7 @@ def test_notes_tell_what_the_numbers_are_of(make_job):
         "checkpoint_gib": 4.0,
         "formula_gib": 4.0,
         "table_gib": 5,
+        "durable": True,
         "accelerators_gib": None,
         "files": 8,
         "rank_gib_least": 1.0,
