@@ -6,8 +6,8 @@ import pytest
 from checkpoint_results import (
     GIB,
     START_UNIX_S,
+    Job,
     checkpoint_of,
-    checkpoint_spec,
     evicted,
     eviction_of,
     layout_of,
@@ -26,9 +26,7 @@ from mlps.engine.checkpoint_metrics import (
 )
 from mlps.engine.collect import collect, stage_metrics
 from mlps.engine.host_documents import HostFacts
-from mlps.engine.plan import make_plan
 
-COMPLETE = {"status": "complete", "reason": None, "message": None, "elapsed_s": 1.0}
 WRITE, EVICT, READ = "00-write-0", "01-evict-0", "02-read-0"
 
 
@@ -176,19 +174,8 @@ def test_means_lie_between_extremes(make_result, walls_s):
 # ---------------------------------------------------------------- a whole job
 
 
-class Job:
-    """What the stages of a job of one trial reported, and how they ended."""
-
-    def __init__(self, make_result, changes=None):
-        self.spec = checkpoint_spec(changes)
-        self.plan = make_plan(self.spec, python="/python")
-        sections = {"write": written, "evict": evicted, "read": read}
-        self.results = {
-            launch.name: make_result(ranks=4, checkpointing=sections[launch.stage]())
-            for launch in self.plan.launches
-            if launch.stage in sections
-        }
-        self.outcomes = {launch.name: dict(COMPLETE) for launch in self.plan.launches}
+class Collected(Job):
+    """A job of which numbers are published."""
 
     def fail(self, name, *, reason="engine", status="failed", done=1):
         self.outcomes[name] |= {"status": status, "reason": reason, "message": "no space"}
@@ -208,7 +195,7 @@ class Job:
 
 @pytest.fixture
 def make_job(make_result):
-    return lambda changes=None: Job(make_result, changes)
+    return lambda changes=None: Collected(make_result, changes)
 
 
 @pytest.fixture
