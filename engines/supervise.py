@@ -187,7 +187,7 @@ class _Worker(threading.Thread):
 
 def _report(phase: Phase, control: Control, worker: _Doer) -> Report:
     ended = worker.finished.is_set()  # first: what is counted below is then complete
-    read, written = sum(control.read_bytes), sum(control.written_bytes)
+    read, written = control.moved_bytes()
     done = {"bytes": read + written, "s": control.elapsed_s}.get(phase.unit, control.done)
     failure = control.failure
     return Report(

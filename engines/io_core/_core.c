@@ -306,15 +306,22 @@ static void lines_are_put(void)
 #endif
 }
 
-/* Behind each stamp the line is filled with words as good as random. `lines_are_put` is to follow. */
+/* A stamp and behind it, to the end of its line, words as good as random. */
+static void make_line(uint64_t line[LINE_WORDS], uint64_t key, uint64_t chunk, uint32_t version,
+		      uint64_t block, uint64_t mixed)
+{
+	expect(line, key, chunk, version, block, mixed);
+	for (int word = STAMP_WORDS; word < LINE_WORDS; word++)
+		line[word] = mix(line[word - 1] + MIX_STEP);
+}
+
+/* `lines_are_put` is to follow. */
 void core_stamp(void *memory, uint32_t blocks, uint64_t key, uint64_t chunk, uint32_t version,
 		uint32_t first_block)
 {
 	uint64_t mixed = mix_chunk(key, chunk, version), line[LINE_WORDS];
 	for (uint32_t n = 0; n < blocks; n++) {
-		expect(line, key, chunk, version, first_block + n, mixed);
-		for (int word = STAMP_WORDS; word < LINE_WORDS; word++)
-			line[word] = mix(line[word - 1] + MIX_STEP);
+		make_line(line, key, chunk, version, first_block + n, mixed);
 		put_line((char *)memory + (size_t)n * BLOCK_BYTES, line);
 	}
 }
@@ -333,11 +340,73 @@ uint32_t core_verify(const void *memory, uint32_t blocks, uint64_t key, uint64_t
 			continue;
 		if (wrong++ == 0) {
 			failure->offset = (int64_t)n * BLOCK_BYTES;
+			failure->byte = -1;
 			memcpy(failure->expected, expected, sizeof expected);
 			memcpy(failure->found, found, sizeof expected);
 		}
 	}
 	return wrong;
+}
+
+/* What the pool has for a block of a file. */
+static const char *around(const struct config *config, uint64_t offset)
+{
+	return (const char *)config->pool + offset % config->pool_bytes;
+}
+
+/* Tells of the first wrong block, given what its line and its rest must be. */
+static void note_difference(struct failure *failure, const unsigned char *found,
+			    const uint64_t line[LINE_WORDS], const char *rest)
+{
+	unsigned char block[BLOCK_BYTES];
+	int64_t byte = 0;
+	failure->byte = -1;
+	memcpy(failure->expected, line, sizeof failure->expected);
+	memcpy(failure->found, found, sizeof failure->found);
+	if (memcmp(line, found, sizeof failure->found) != 0)
+		return;
+	memcpy(block, rest, BLOCK_BYTES);
+	memcpy(block, line, LINE_WORDS * sizeof *line);
+	while (byte < BLOCK_BYTES - 1 && block[byte] == found[byte])
+		byte++;
+	failure->byte = byte;
+	failure->expected[0] = block[byte];
+	failure->found[0] = found[byte];
+}
+
+/* The same for every byte. */
+static uint32_t verify_content(const struct config *config, const struct buffer *buffer,
+			       struct failure *failure)
+{
+	uint64_t mixed = mix_chunk(config->key, buffer->chunk, buffer->version), line[LINE_WORDS];
+	uint32_t wrong = 0, blocks = buffer->length / BLOCK_BYTES;
+	for (uint32_t n = 0; n < blocks; n++) {
+		const char *found = (const char *)buffer->memory + (size_t)n * BLOCK_BYTES;
+		const char *rest = around(config, buffer->offset + (uint64_t)n * BLOCK_BYTES);
+		make_line(line, config->key, buffer->chunk, buffer->version, buffer->first_block + n,
+			  mixed);
+		if (memcmp(line, found, sizeof line) == 0 &&
+		    memcmp(rest + sizeof line, found + sizeof line, BLOCK_BYTES - sizeof line) == 0)
+			continue;
+		if (wrong++ == 0) {
+			failure->offset = (int64_t)n * BLOCK_BYTES;
+			note_difference(failure, (const unsigned char *)found, line, rest);
+		}
+	}
+	return wrong;
+}
+
+/* Fills a buffer with what the pool has from `turn` on, over and over. */
+static void lay(const struct config *config, struct buffer *buffer, uint32_t turn)
+{
+	uint32_t at = turn;
+	buffer->turn = turn;
+	for (uint32_t done = 0; done < config->io_bytes; at = 0) {
+		uint32_t left = config->io_bytes - done, run = config->pool_bytes - at;
+		run = run < left ? run : left;
+		memcpy((char *)buffer->memory + done, (const char *)config->pool + at, run);
+		done += run;
+	}
 }
 
 /* Failures */
@@ -625,7 +694,7 @@ static bool chosen(const struct scheduler *s, const struct row *row)
 	if (row->kind != LOAD || config->verify == VERIFY_NONE)
 		return false;
 	/* As in threads.py: spread by the golden ratio. */
-	return config->verify == VERIFY_ALL ||
+	return config->verify >= VERIFY_ALL ||
 	       (s->rows_seen * MIX_STEP >> 32) % config->sample_every == 0;
 }
 
@@ -775,6 +844,17 @@ static void try_gates(struct scheduler *s)
 	}
 }
 
+/* Of the row's next piece in its file. */
+static uint64_t next_offset(const struct config *config, const struct node *node)
+{
+	return (config->chunk_files ? 0 : node->row.offset) + node->issued;
+}
+
+static uint32_t turn_of(const struct config *config, const struct node *node)
+{
+	return (uint32_t)(next_offset(config, node) % config->pool_bytes);
+}
+
 static void add_piece(struct scheduler *s, struct node *node, struct buffer *buffer)
 {
 	const struct config *config = &s->core->config;
@@ -786,9 +866,11 @@ static void add_piece(struct scheduler *s, struct node *node, struct buffer *buf
 	piece->transfer = node->row.kind;
 	piece->file = node->row.file;
 	piece->chunk = node->row.chunk;
-	piece->offset = (config->chunk_files ? 0 : node->row.offset) + node->issued;
+	piece->offset = next_offset(config, node);
 	piece->length = left < config->io_bytes ? left : config->io_bytes;
 	buffer->first_block = node->issued / BLOCK_BYTES;
+	if (node->row.kind == STORE && config->placed && buffer->turn != turn_of(config, node))
+		lay(config, buffer, turn_of(config, node));
 	if (node->row.kind == STORE)
 		core_stamp(buffer->memory, piece->length / BLOCK_BYTES, config->key, piece->chunk,
 			   node->row.version, buffer->first_block);
@@ -803,22 +885,37 @@ static struct buffer **free_buffers(struct scheduler *s, int kind)
 	return kind == LOAD ? &s->free_reads : &s->free_writes;
 }
 
+/* For the row's next piece; there is one. Of those for placed content one that holds it, if any does:
+ * rows that follow one another find what those before them have left. */
+static struct buffer *take_buffer(struct scheduler *s, const struct node *node)
+{
+	const struct config *config = &s->core->config;
+	struct buffer **link = free_buffers(s, node->row.kind), **fits = link;
+	if (node->row.kind == STORE && config->placed) {
+		uint32_t turn = turn_of(config, node);
+		while (*fits != NULL && (*fits)->turn != turn)
+			fits = &(*fits)->next;
+		if (*fits != NULL)
+			link = fits;
+	}
+	struct buffer *buffer = *link;
+	*link = buffer->next;
+	return buffer;
+}
+
 /* Issues the rows of ready lanes in turn, each row whole before the next. */
 static void issue(struct scheduler *s)
 {
 	while (s->ready.head != NULL && s->free_pieces != NULL) {
 		struct lane *lane = s->ready.head;
 		struct node *node = lane->head;
-		struct buffer **buffers = free_buffers(s, node->row.kind);
-		struct buffer *buffer = *buffers;
-		if (buffer == NULL)
+		if (*free_buffers(s, node->row.kind) == NULL)
 			return;
 		bool begins = node->issued == 0, store = node->row.kind == STORE;
 		if (begins && store && s->store_limit > 0 && s->stores >= s->store_limit) {
 			push(&s->store_wait, pop(&s->ready), STORE_WAIT);
 			continue;
 		}
-		*buffers = buffer->next;
 		if (begins) {
 			node->prefix = !store && !lane->stored;
 			lane->stored |= store;
@@ -826,7 +923,7 @@ static void issue(struct scheduler *s)
 			lane->in_flight++;
 			s->stores += store;
 		}
-		add_piece(s, node, buffer);
+		add_piece(s, node, take_buffer(s, node));
 		if (node->issued < node->row.length)
 			continue;
 		pop(&s->ready);
@@ -1011,8 +1108,11 @@ static void check_buffer(struct scheduler *s, const struct buffer *buffer)
 	struct account *account = s->account;
 	struct failure seen = {0};
 	uint32_t blocks = buffer->length / BLOCK_BYTES;
-	uint32_t wrong = core_verify(buffer->memory, blocks, s->core->config.key, buffer->chunk,
-				     buffer->version, buffer->first_block, &seen);
+	const struct config *config = &s->core->config;
+	uint32_t wrong = config->verify == VERIFY_CONTENT
+				 ? verify_content(config, buffer, &seen)
+				 : core_verify(buffer->memory, blocks, config->key, buffer->chunk,
+					       buffer->version, buffer->first_block, &seen);
 	/* A row counts once; the end that cuts it short leaves its last piece out. */
 	account->checked_operations += buffer->ends;
 	account->checked_blocks += blocks;
@@ -1248,6 +1348,9 @@ static void *live(void *argument)
 	prctl(PR_SET_TIMERSLACK, 1UL); /* an arrival is not to be served 50 us late */
 	report(s, opened);
 	while (opened && told_to_run(s)) {
+		if (s->shard.reopened && s->transport->reopened != NULL)
+			s->transport->reopened(&s->shard);
+		s->shard.reopened = false;
 		work(s);
 		tell_ended(s);
 	}
@@ -1278,6 +1381,10 @@ static bool make_arena(struct scheduler *s)
 		struct buffer *buffer = &s->shard.buffers[n];
 		buffer->memory = memory + (size_t)n * config->io_bytes;
 		buffer->index = n;
+		if (config->placed) {
+			lay(config, buffer, (uint32_t)((uint64_t)n * config->io_bytes % config->pool_bytes));
+			continue;
+		}
 		/* Turned, so that no two buffers hold the same blocks around their stamps. */
 		size_t words = config->io_bytes / sizeof(uint64_t);
 		size_t turn = ((size_t)s->number * config->depth + n) * 513 % words;
@@ -1430,7 +1537,8 @@ struct core *core_open(const struct config *config, char *reason)
 		free_core(core);
 		return NULL;
 	}
-	core->config.pool = NULL; /* the caller's, no longer needed */
+	if (!config->placed)
+		core->config.pool = NULL; /* the caller's, no longer needed */
 	int error;
 	uint32_t started = start_threads(core, &error);
 	good = all_opened(core, started, reason);
@@ -1447,6 +1555,20 @@ struct core *core_open(const struct config *config, char *reason)
 const char *core_unregistered(const struct core *core)
 {
 	return core->schedulers[0].shard.unregistered;
+}
+
+/* Goes on with other files, however many; only while no shard is at work. */
+void core_reopen(struct core *core, const int32_t *descriptors, uint32_t files)
+{
+	int32_t *copied = allocated(files, sizeof *copied);
+	memcpy(copied, descriptors, files * sizeof *copied);
+	pthread_mutex_lock(&core->lock);
+	free(core->descriptors);
+	core->config.descriptors = core->descriptors = copied;
+	core->config.files = files;
+	for (uint32_t n = 0; n < core->config.shards; n++)
+		core->schedulers[n].shard.reopened = true;
+	pthread_mutex_unlock(&core->lock);
 }
 
 /* Starts all shards; `accounts` has one for each. */

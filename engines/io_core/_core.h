@@ -15,7 +15,7 @@ enum {
 	READ_LATENCY, WRITE_LATENCY, REQUEST_LATENCY, QUEUE_LATENCY, SERVICE_LATENCY,
 	PREFIX_LATENCY, READ_ENTRY_LATENCY, WRITE_ENTRY_LATENCY, SERIES
 };
-enum { VERIFY_NONE, VERIFY_SAMPLED, VERIFY_ALL };
+enum { VERIFY_NONE, VERIFY_SAMPLED, VERIFY_ALL, VERIFY_CONTENT };
 enum { TRANSPORT_URING, TRANSPORT_THREADS, TRANSPORT_NOOP };
 /* What fails, and what a transport is asked to do. */
 enum { NO_FAILURE, FAILED_CALL, SHORT_TRANSFER, WRONG_DATA, BAD_ROW, FAILED_CORE };
@@ -34,11 +34,14 @@ _Static_assert(sizeof(struct row) == 64, "a row is what OPERATION says");
 /* The structures up to the next comment are mirrored in core.py. */
 struct config {
 	uint64_t key;
-	const uint64_t *pool; /* io_bytes of incompressible words */
+	/* Incompressible words. If `placed`, it lives as long as the core: the byte at an offset of a
+	 * file is the pool's at that offset modulo pool_bytes, but for the lines with stamps. Else
+	 * its io_bytes go turned into the buffers, and that is all. */
+	const uint64_t *pool;
 	const int32_t *descriptors;
 	uint32_t files, transport, shards, depth, io_bytes, requests, backlog_limit, store_cap;
 	uint32_t open_loop, verify, sample_every, sync, chunk_files, open_flags, gate_slots;
-	uint32_t exact_bits, largest_bytes, fault_after;
+	uint32_t exact_bits, largest_bytes, fault_after, pool_bytes, placed;
 	int64_t fault_result; /* what the fault_after-th completion of a shard becomes, if not 0 */
 };
 
@@ -64,6 +67,9 @@ struct size_class { /* of entries: by the bit length of their bytes, below SIZE_
 
 struct failure {
 	int64_t reason, action, file, offset, chunk, value, length, blocks, wrong;
+	/* Of wrong data: which byte of the block, or -1 if its stamp is wrong; then the first words
+	 * below are that byte, else all are the stamp. */
+	int64_t byte;
 	uint64_t expected[STAMP_WORDS], found[STAMP_WORDS];
 };
 
@@ -88,6 +94,7 @@ struct buffer {
 	uint64_t offset, chunk;
 	uint32_t length, version, file, first_block;
 	bool ends; /* it holds the end of its row */
+	uint32_t turn; /* where in the pool its content begins, if that is placed */
 };
 
 /* One transfer in flight: up to io_bytes of a row, or the sync after it. */
@@ -115,6 +122,8 @@ struct transport {
 	struct piece *(*reap)(struct shard *shard);
 	/* Makes an `exchange` return that waits, or else the next one; called on other threads. */
 	void (*nudge)(struct shard *shard);
+	/* Before the first run with other files; NULL if nothing is to be done. */
+	void (*reopened)(struct shard *shard);
 };
 
 extern const struct transport uring_transport, threads_transport, noop_transport;
@@ -131,6 +140,7 @@ struct shard {
 	pthread_cond_t news; /* for the shard's thread: rows were fed, a worker is done */
 	_Atomic bool asleep;
 	_Atomic bool nudged; /* by another shard: a gate may be open */
+	bool reopened;	     /* the files are others since its last run */
 	char reason[REASON_BYTES];
 	/* Why buffers or files could not be registered, empty if they are. */
 	char unregistered[REASON_BYTES];

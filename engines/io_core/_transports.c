@@ -131,6 +131,15 @@ static void register_files(struct shard *shard, struct uring *ring)
 			    enroll(ring, IORING_REGISTER_FILES, config->descriptors, config->files) == 0;
 }
 
+/* Registered files would stay open as long as the ring, and what is removed keep its space. */
+static void uring_reopened(struct shard *shard)
+{
+	struct uring *ring = shard->transport_state;
+	if (ring->fixed_files)
+		enroll(ring, IORING_UNREGISTER_FILES, NULL, 0);
+	ring->fixed_files = false;
+}
+
 static struct io_uring_sqe *next_entry(struct uring *ring)
 {
 	struct io_uring_sqe *entry = &ring->entries[ring->tail & ring->sq_mask];
@@ -284,7 +293,8 @@ static struct piece *uring_reap(struct shard *shard)
 }
 
 const struct transport uring_transport = {
-	uring_open, uring_close, uring_add, uring_exchange, uring_reap, uring_nudge,
+	uring_open, uring_close, uring_add,	uring_exchange,
+	uring_reap, uring_nudge, uring_reopened,
 };
 
 /* Threads */
@@ -482,7 +492,7 @@ static void nudged_enough(struct shard *shard)
 }
 
 const struct transport threads_transport = {
-	threads_open, threads_close, threads_add, threads_exchange, threads_reap, nudged_enough,
+	threads_open, threads_close, threads_add, threads_exchange, threads_reap, nudged_enough, NULL,
 };
 
 /* None: what the planner and the scheduler could do at most */
@@ -535,5 +545,5 @@ static struct piece *noop_reap(struct shard *shard)
 }
 
 const struct transport noop_transport = {
-	noop_open, noop_close, noop_add, noop_exchange, noop_reap, nudged_enough,
+	noop_open, noop_close, noop_add, noop_exchange, noop_reap, nudged_enough, NULL,
 };

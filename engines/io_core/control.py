@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 
 _NEVER_NS = 2**63 - 1
@@ -22,11 +23,13 @@ class Control:
     """The measured window, the wish to stop, the first failure, and live counts.
 
     Read and written by several threads without a lock: each field is replaced whole, and each
-    place of a list has one writer.
+    place of a list has one writer. Only what several executes add up to needs one.
     """
 
     __slots__ = (
         "_duration_ns",
+        "_earlier_bytes",
+        "_lock",
         "_ramp_ns",
         "clocks",
         "done",
@@ -45,8 +48,11 @@ class Control:
         self.stopped = False
         self.failure: str | None = None
         self.done = 0
+        # Of each shard of what is executed now.
         self.read_bytes: list[int] = []
         self.written_bytes: list[int] = []
+        self._earlier_bytes = (0, 0)
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Starts the clock; called in all ranks at the same moment."""
@@ -73,9 +79,18 @@ class Control:
         self.stop()
 
     def shards(self, count: int) -> None:
-        """Makes a place for the live counts of each shard."""
-        self.read_bytes = [0] * count
-        self.written_bytes = [0] * count
+        """Makes a place for the live counts of each shard; what was counted before is kept."""
+        with self._lock:
+            read, written = self._earlier_bytes
+            self._earlier_bytes = (read + sum(self.read_bytes), written + sum(self.written_bytes))
+            self.read_bytes = [0] * count
+            self.written_bytes = [0] * count
+
+    def moved_bytes(self) -> tuple[int, int]:
+        """What was read and what was written since the start, as far as it is counted by now."""
+        with self._lock:
+            read, written = self._earlier_bytes
+            return read + sum(self.read_bytes), written + sum(self.written_bytes)
 
     @property
     def start_ns(self) -> int:

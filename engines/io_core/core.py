@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import EngineError
 from .account import TIMELINE_BINS, Account, Checks, Entries, Flow, Requests
-from .blocks import Mismatch, decode, fill_pool
+from .blocks import Byte, Mismatch, decode, fill_pool
 from .control import Clocks, Control
 from .executor import SAMPLE_EVERY, CoreRefused, Refusal, Settings
 from .failures import Place, chunk_path, failed_call, short_transfer, wrong_data
@@ -29,7 +29,7 @@ Transport = Literal["uring", "threads", "noop"]
 
 _NAMES = {"uring": "uring", "threads": "c_threads", "noop": "noop"}
 _TRANSPORTS = {"uring": 0, "threads": 1, "noop": 2}
-_VERIFY = {"none": 0, "sampled": 1, "all": 2}
+_VERIFY = {"none": 0, "sampled": 1, "all": 2, "content": 3}
 _REASON_BYTES = 256
 # Histograms of an account, in the order of the enumeration in _core.h.
 _READ, _WRITE, _REQUEST, _QUEUE, _SERVICE, _PREFIX, _READ_ENTRY, _WRITE_ENTRY = range(8)
@@ -52,6 +52,7 @@ class _Config(ctypes.Structure):
                 "files", "transport", "shards", "depth", "io_bytes", "requests", "backlog_limit",
                 "store_cap", "open_loop", "verify", "sample_every", "sync", "chunk_files",
                 "open_flags", "gate_slots", "exact_bits", "largest_bytes", "fault_after",
+                "pool_bytes", "placed",
             )
         ),
         ("fault_result", ctypes.c_int64),
@@ -90,6 +91,7 @@ class _Failure(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in (
                 "reason", "action", "file", "offset", "chunk", "value", "length", "blocks", "wrong",
+                "byte",
             )
         ),
         ("expected", ctypes.c_uint64 * 4),
@@ -163,6 +165,12 @@ class CoreExecutor:
         if control.failure is not None:
             raise EngineError(control.failure)
 
+    def reopen(self, files: OpenFiles) -> None:
+        """Goes on with these files; see `Executor`."""
+        descriptors = np.array(files.descriptors, dtype=np.int32)
+        self._files = files
+        self._library.core_reopen(self._core, descriptors.ctypes.data, len(descriptors))
+
     def close(self) -> None:
         """Ends the threads and frees the buffers."""
         if self._core is not None:
@@ -172,7 +180,8 @@ class CoreExecutor:
     def _open(self, transport: Transport) -> int | None:
         settings, files = self._settings, self._files
         _allow_locked_memory()
-        pool = fill_pool(settings.pool_seed, settings.transfer_bytes)
+        # Where content is placed, C goes on reading it.
+        self._pool = pool = fill_pool(settings.pool_seed, settings.period_bytes)
         descriptors = np.array(files.descriptors, dtype=np.int32)
         fault = settings.fault
         config = _Config(
@@ -198,6 +207,8 @@ class CoreExecutor:
             exact_bits=EXACT_BITS,
             largest_bytes=settings.largest_bytes,
             fault_after=fault.after if fault else 0,
+            pool_bytes=settings.period_bytes,
+            placed=settings.placed,
             fault_result=fault.result if fault else 0,
         )
         reason = ctypes.create_string_buffer(_REASON_BYTES)
@@ -242,13 +253,17 @@ class CoreExecutor:
             return failed_call(place, failure.value)
         if failure.reason == _SHORT:
             return short_transfer(place, failure.value, failure.length)
-        mismatch = Mismatch(
-            block=0,
-            expected=decode(np.array(failure.expected, dtype=np.uint64)),
-            found=decode(np.array(failure.found, dtype=np.uint64)),
-            blocks=failure.wrong,
-        )
-        return wrong_data(place, mismatch, failure.blocks)
+        return wrong_data(place, _mismatch(failure), failure.blocks)
+
+
+def _mismatch(failure: _Failure) -> Mismatch:
+    expected, found = (
+        Byte(at=failure.byte, value=words[0])
+        if failure.byte >= 0
+        else decode(np.array(words, dtype=np.uint64))
+        for words in (failure.expected, failure.found)
+    )
+    return Mismatch(block=0, expected=expected, found=found, blocks=failure.wrong)
 
 
 class _ShardAccount:
@@ -340,6 +355,7 @@ def _signatures() -> dict[str, Signature]:
     return {
         "core_open": (core, (ctypes.c_void_p, ctypes.c_char_p)),
         "core_unregistered": (ctypes.c_char_p, (core,)),
+        "core_reopen": (None, (core, ctypes.c_void_p, ctypes.c_uint32)),
         "core_start": (None, (core, ctypes.c_void_p, ctypes.c_void_p)),
         "core_room": (ctypes.c_bool, (core, shard)),
         "core_feed": (None, (core, shard, ctypes.c_void_p, ctypes.c_uint32)),

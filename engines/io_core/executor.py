@@ -13,11 +13,12 @@ from typing import Literal, Protocol
 
 from ..errors import EngineError
 from .account import Account
+from .blocks import BLOCK_BYTES
 from .control import Control
 from .files import OpenFiles
 from .operations import Stream
 
-Verify = Literal["all", "sampled", "none"]
+Verify = Literal["content", "all", "sampled", "none"]
 Durability = Literal["none", "fdatasync", "dsync"]
 CoreChoice = Literal["auto", "uring", "threads", "python", "noop"]
 
@@ -51,8 +52,10 @@ class Settings:
     have arrived and not started end the run, None lets them wait. `gate_slots` is how many slots
     gated rows may name. With `chunk_files` files are directories and each chunk has a file of its
     own in there. `key` is the run's part of every stamp, `pool_seed` makes what is written
-    around the stamps. With `dsync` the files must have been opened for it. The noop core
-    verifies nothing.
+    around the stamps: as it comes, or with `pool_bytes` at its place, as blocks.py says, so that
+    all of it can be compared; `verify` content does that, with a pool of the longest transfer
+    unless `pool_bytes` says otherwise. With `dsync` the files must have been opened for it. The
+    noop core verifies nothing.
     """
 
     depth: int
@@ -62,6 +65,7 @@ class Settings:
     verify: Verify
     durability: Durability
     rings: int | None = None
+    pool_bytes: int | None = None
     io_size_bytes: int = DEFAULT_IO_BYTES
     requests_in_flight: int | None = None
     store_cap: int | None = None
@@ -71,6 +75,20 @@ class Settings:
     chunk_files: bool = False
     core: CoreChoice = "auto"
     fault: Fault | None = None
+
+    def __post_init__(self) -> None:
+        if self.pool_bytes is not None and (self.pool_bytes < 1 or self.pool_bytes % BLOCK_BYTES):
+            raise ValueError(f"a pool of {self.pool_bytes} bytes is not one of whole blocks")
+
+    @property
+    def placed(self) -> bool:
+        """Whether what lies around stamps follows from its place in the file."""
+        return self.pool_bytes is not None or self.verify == "content"
+
+    @property
+    def period_bytes(self) -> int:
+        """Length of the pool."""
+        return self.pool_bytes or self.transfer_bytes
 
     @property
     def transfer_bytes(self) -> int:
@@ -98,7 +116,8 @@ class Settings:
         One to read into and one to write from for each in flight, and one more for each that is
         being verified; in Python two for each thread, of a whole operation.
         """
-        return self.depth * max(3 * self.transfer_bytes, 2 * self.largest_bytes)
+        pool_bytes = self.period_bytes if self.placed else 0
+        return self.depth * max(3 * self.transfer_bytes, 2 * self.largest_bytes) + pool_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +144,12 @@ class Executor(Protocol):
 
         Returns when nothing is in flight any more. Raises EngineError at the first failure of any
         shard; the account holds what was done until then.
+        """
+
+    def reopen(self, files: OpenFiles) -> None:
+        """Goes on with other files, however many, opened in the same way; between two executes.
+
+        Those before may be closed then. None of them is kept open, once the next execute begins.
         """
 
     def close(self) -> None:

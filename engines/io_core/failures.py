@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EngineError, storage_error
 from .blocks import Mismatch
-from .operations import LOAD
+from .operations import LOAD, STORE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ def failed_call(place: Place, number: int) -> EngineError:
 
 def short_transfer(place: Place, moved_bytes: int, length_bytes: int) -> EngineError:
     """A transfer of less than was asked for."""
+    if place.kind == STORE and _lacks_space(place.path, length_bytes - moved_bytes):
+        return failed_call(place, errno.ENOSPC)
     return EngineError(
         f"short {place.action} of {place.path} at offset {place.offset_bytes}:"
         f" {moved_bytes} of {length_bytes} bytes"
@@ -46,6 +49,15 @@ def wrong_data(place: Place, mismatch: Mismatch, blocks: int) -> EngineError:
         f" expected {mismatch.expected}, found {mismatch.found}"
         f" ({mismatch.blocks} of {blocks} blocks of this read are wrong)"
     )
+
+
+def _lacks_space(path: Path, size_bytes: int) -> bool:
+    """A file system that fills up takes a part of the last write."""
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < size_bytes
 
 
 def chunk_path(directory: Path, chunk: int) -> Path:

@@ -58,13 +58,13 @@ def open_files(paths: Sequence[Path], *, direct: bool, dsync: bool = False) -> O
     With `direct` the page cache is bypassed, unless the file system refuses: then all files are
     opened through the cache and the reason is kept.
     """
-    _allow_open_files(len(paths))
+    allow_open_files(len(paths))
     alignment, refused = probe_direct(paths[0]) if direct and paths else (1, None)
     direct = direct and refused is None
     extra = (os.O_DIRECT if direct else 0) | (os.O_DSYNC if dsync else 0)
     return OpenFiles(
         paths=tuple(paths),
-        descriptors=_open_all(paths, os.O_RDWR | os.O_CLOEXEC | extra),
+        descriptors=open_all(paths, os.O_RDWR | os.O_CLOEXEC | extra),
         direct=direct,
         direct_refused=refused,
         alignment_bytes=alignment,
@@ -77,12 +77,12 @@ def open_directories(paths: Sequence[Path], *, direct: bool, dsync: bool = False
 
     Whether and how these can bypass the page cache is found out with a file that is removed again.
     """
-    _allow_open_files(len(paths))
-    alignment, refused = _probe_in(paths[0]) if direct and paths else (1, None)
+    allow_open_files(len(paths))
+    alignment, refused = probe_in(paths[0]) if direct and paths else (1, None)
     direct = direct and refused is None
     return OpenFiles(
         paths=tuple(paths),
-        descriptors=_open_all(paths, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
+        descriptors=open_all(paths, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         direct=direct,
         direct_refused=refused,
         alignment_bytes=alignment,
@@ -102,6 +102,23 @@ def preallocate(path: Path, size_bytes: int) -> None:
             os.close(descriptor)
     except OSError as error:
         raise storage_error(error, f"reserve {size_bytes} bytes for", path) from error
+
+
+def reserve(descriptor: int, size_bytes: int) -> None:
+    """Gives a file its size, with space for all of it where the file system can; raises OSError.
+
+    What glibc does elsewhere to have the space, which is to write into every block, is no use to
+    who will write them all anyway.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    library.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    while size_bytes and library.fallocate(descriptor, 0, 0, size_bytes) != 0:
+        number = ctypes.get_errno()
+        if number in (errno.EOPNOTSUPP, errno.ENOSYS):
+            os.ftruncate(descriptor, size_bytes)
+            return
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
 
 
 def sync_directory(path: Path) -> None:
@@ -169,9 +186,9 @@ def probe_direct(path: Path) -> tuple[int, str | None]:
     return alignment, None
 
 
-def _probe_in(directory: Path) -> tuple[int, str | None]:
-    """The same for files that will be made in a directory."""
-    path = directory / "PROBE"
+def probe_in(directory: Path, name: str = "PROBE") -> tuple[int, str | None]:
+    """The same for files that will be made in a directory, by one of this name that is removed."""
+    path = directory / name
     try:
         path.write_bytes(bytes(BLOCK_BYTES))
         return probe_direct(path)
@@ -213,11 +230,12 @@ def _tried_alignment(descriptor: int, path: Path) -> int:
     return 0
 
 
-def _open_all(paths: Sequence[Path], flags: int) -> tuple[int, ...]:
+def open_all(paths: Sequence[Path], flags: int) -> tuple[int, ...]:
+    """Descriptors of all these files, or none: raises EngineError."""
     opened: list[int] = []
     for path in paths:
         try:
-            opened.append(os.open(path, flags))
+            opened.append(os.open(path, flags, 0o644))
         except OSError as error:
             for descriptor in opened:
                 os.close(descriptor)
@@ -225,7 +243,8 @@ def _open_all(paths: Sequence[Path], flags: int) -> tuple[int, ...]:
     return tuple(opened)
 
 
-def _allow_open_files(count: int) -> None:
+def allow_open_files(count: int) -> None:
+    """Sees to it that so many files can be open at once; raises EngineError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

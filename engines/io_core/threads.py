@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from .account import Account, Tally
-from .blocks import BLOCK_BYTES, Stamper, Words, aligned_buffer, as_blocks, fill_pool
+from .blocks import BLOCK_BYTES, Stamper, Words, aligned_buffer, as_blocks, fill_pool, lay
 from .control import Control
 from .executor import SAMPLE_EVERY, Refusal, Settings
 from .failures import Place, chunk_path, failed_call, short_transfer, wrong_data
@@ -51,7 +51,8 @@ class ThreadExecutor:
     ) -> None:
         self.shards = settings.python_threads
         self.refused = tuple(refused)
-        pool = fill_pool(settings.pool_seed, settings.largest_bytes)
+        size_bytes = settings.period_bytes if settings.placed else settings.largest_bytes
+        pool = fill_pool(settings.pool_seed, size_bytes).reshape(-1, BLOCK_BYTES // 8)
         # All buffers in one piece: only a large one gets huge pages.
         arena = memoryview(aligned_buffer(2 * self.shards * settings.largest_bytes))
         self._gates = _Gates(settings.gate_slots)
@@ -80,6 +81,11 @@ class ThreadExecutor:
         finally:
             sys.setswitchinterval(before)
         _raise_first(self._workers, control)
+
+    def reopen(self, files: OpenFiles) -> None:
+        """Goes on with these files; see `Executor`."""
+        for shard in self._workers:
+            shard.files = files
 
     def close(self) -> None:
         """Nothing outlasts `execute`."""
@@ -127,7 +133,7 @@ class _Shard:
         stores: AbstractContextManager[object],
     ) -> None:
         self._number = number
-        self._files = files
+        self.files = files
         self._settings = settings
         self._gates = gates
         self._stores = stores
@@ -141,8 +147,15 @@ class _Shard:
         self._write = arena[(2 * number + 1) * size : (2 * number + 2) * size]
         self._read_blocks = as_blocks(self._read)
         self._write_blocks = as_blocks(self._write)
-        # Turned, so that no two shards write the same blocks around their stamps.
-        self._write_blocks.reshape(-1)[:] = np.roll(pool, number * 512 + number)
+        self._pool = pool
+        # Placed: which of the pool's blocks is the first here.
+        self._turn = 0
+        if settings.placed:
+            lay(self._write_blocks, pool, 0)
+        else:
+            # Turned, so that no two shards write the same blocks around their stamps.
+            turned = np.roll(pool.reshape(-1), number * 512 + number)
+            self._write_blocks.reshape(-1)[:] = turned
         self.bug: BaseException | None = None
 
     def work(self, stream: Stream, control: Control, account: Account) -> None:
@@ -175,7 +188,7 @@ class _Shard:
         backlog = _Backlog(block) if self._settings.open_loop else None
         rows = zip(block.tolist(), self._chosen(block), strict=False)
         for row, check in rows:
-            _, chunk, arrival, length, version, _, user, request, slot, order = row[:10]
+            arrival, length, version, _, user, request, slot, order = row[2:10]
             step, kind, gate = row[11], row[13], row[16]
             if (user, request) != self._request.identity:
                 self._request.end(control, tally)
@@ -187,7 +200,7 @@ class _Shard:
             if gate:
                 self._gates.wait(kind, slot, version, order, control)
             if kind == STORE:
-                self._stamper.stamp(self._write_blocks[: length // BLOCK_BYTES], chunk, version)
+                self._fill(row)
             with self._stores if kind == STORE else nullcontext():
                 started = clock()
                 if started >= control.end_ns:
@@ -202,6 +215,19 @@ class _Shard:
                 self._verify(row, tally)
         return True
 
+    def _fill(self, row: _Row) -> None:
+        """Makes a row's bytes ready to be written."""
+        _, chunk, _, length, version = row[:5]
+        blocks = self._write_blocks[: length // BLOCK_BYTES]
+        if not self._settings.placed:
+            self._stamper.stamp(blocks, chunk, version)
+            return
+        turn = self._first_block(row) % len(self._pool)
+        if turn != self._turn:
+            lay(self._write_blocks, self._pool, turn)
+            self._turn = turn
+        self._stamper.place(blocks, chunk, version)
+
     def _transfer(self, row: _Row) -> None:
         """Moves one row's bytes; raises EngineError unless all of them are moved."""
         offset, length, file, kind = row[0], row[3], row[5], row[13]
@@ -210,7 +236,7 @@ class _Shard:
             if self._settings.chunk_files:
                 moved = self._move_chunk_file(kind, view, self._path(row))
             else:
-                moved = self._move(kind, self._files.descriptors[file], view, offset)
+                moved = self._move(kind, self.files.descriptors[file], view, offset)
             moved = self._injected(moved)
         except OSError as error:
             raise failed_call(self._place(row), error.errno or errno.EIO) from error
@@ -240,7 +266,7 @@ class _Shard:
         return moved
 
     def _move_file(self, kind: int, view: memoryview, path: Path, flags: int) -> int:
-        descriptor = os.open(path, self._files.open_flags | os.O_CLOEXEC | flags, 0o644)
+        descriptor = os.open(path, self.files.open_flags | os.O_CLOEXEC | flags, 0o644)
         try:
             return self._move(kind, descriptor, view, 0)
         finally:
@@ -295,7 +321,11 @@ class _Shard:
     def _verify(self, row: _Row, tally: Tally) -> None:
         chunk, length, version = row[1], row[3], row[4]
         blocks = self._read_blocks[: length // BLOCK_BYTES]
-        mismatch = self._stamper.verify(blocks, chunk, version)
+        if self._settings.verify == "content":
+            first = self._first_block(row)
+            mismatch = self._stamper.verify_all(blocks, chunk, version, self._pool, first)
+        else:
+            mismatch = self._stamper.verify(blocks, chunk, version)
         tally.checks.operations += 1
         tally.checks.blocks += len(blocks)
         tally.checks.bytes += length
@@ -305,13 +335,16 @@ class _Shard:
             raise wrong_data(place, mismatch, len(blocks))
 
     def _path(self, row: _Row) -> Path:
-        path = self._files.paths[row[5]]
+        path = self.files.paths[row[5]]
         return chunk_path(path, row[1]) if self._settings.chunk_files else path
 
-    def _place(self, row: _Row, within_bytes: int = 0) -> Place:
+    def _first_block(self, row: _Row) -> int:
         # A row's place in a file means nothing to a chunk that has a file of its own.
-        first_bytes = 0 if self._settings.chunk_files else row[0]
-        return Place(kind=row[13], path=self._path(row), offset_bytes=first_bytes + within_bytes)
+        return 0 if self._settings.chunk_files else row[0] // BLOCK_BYTES
+
+    def _place(self, row: _Row, within_bytes: int = 0) -> Place:
+        offset_bytes = self._first_block(row) * BLOCK_BYTES + within_bytes
+        return Place(kind=row[13], path=self._path(row), offset_bytes=offset_bytes)
 
 
 @dataclass(slots=True)

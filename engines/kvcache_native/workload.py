@@ -14,6 +14,9 @@ from .layout import Kind
 from .planning import RankPlan
 from .plans import Planned, planned
 
+# Slots are written over in any order by transfers of any size: their content is not placed.
+_VERIFY: tuple[Verify, ...] = ("all", "sampled", "none")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Io:
@@ -94,7 +97,7 @@ def _io(section: Section) -> Io:
     return Io(
         queue_depth=section.count("queue_depth"),
         direct=io.flag("direct"),
-        verify=io.choice("verify", get_args(Verify)),
+        verify=io.choice("verify", _VERIFY),
         durability=io.choice("durability", get_args(Durability)),
         core=io.choice("core", get_args(CoreChoice)),
         io_size_bytes=io.count("io_size_bytes"),

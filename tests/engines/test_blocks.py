@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from mlps.engines.io_core.blocks import (
     BLOCK_BYTES,
     STAMP_BYTES,
+    Byte,
     Stamper,
     aligned_buffer,
     as_blocks,
     decode,
     fill_pool,
+    lay,
+    loose_bytes,
     run_key,
 )
 
@@ -102,3 +105,55 @@ def test_run_keys_differ_by_run_and_by_epoch():
 def test_buffers_lie_on_page_boundaries():
     address = as_blocks(aligned_buffer(5 * BLOCK_BYTES)).ctypes.data
     assert address % BLOCK_BYTES == 0
+
+
+POOL = fill_pool(3, 2 * BLOCK_BYTES).reshape(2, -1)
+
+
+def placed(first, chunk=5, version=6):
+    blocks = as_blocks(aligned_buffer(BLOCKS * BLOCK_BYTES))
+    lay(blocks, POOL, first)
+    Stamper(1, BLOCKS).place(blocks, chunk, version)
+    return blocks
+
+
+@given(st.integers(0, 10), st.integers(0, BLOCKS - 1), st.integers(0, 4095), st.integers(1, 255))
+def test_every_change_of_a_byte_of_placed_content_is_found(first, block, byte, change):
+    blocks = placed(first)
+    stamper = Stamper(1, BLOCKS)
+    assert stamper.verify_all(blocks, 5, 6, POOL, first) is None
+    found = blocks.view(np.uint8)
+    right = int(found[block, byte])
+    found[block, byte] ^= change
+    mismatch = stamper.verify_all(blocks, 5, 6, POOL, first)
+    assert (mismatch.block, mismatch.blocks) == (block, 1)
+    if byte < STAMP_BYTES:
+        assert (mismatch.expected.intact, mismatch.found.intact) == (True, False)
+    else:
+        assert mismatch.expected == Byte(at=byte, value=right)
+        assert mismatch.found == Byte(at=byte, value=right ^ change)
+
+
+def test_placed_content_is_the_pools_where_it_lies():
+    for first in range(4):
+        blocks = placed(first)
+        for number, block in enumerate(blocks):
+            assert (block[8:] == POOL[(first + number) % 2, 8:]).all()
+            assert (block[:8] != POOL[(first + number) % 2, :8]).all()
+    mismatch = Stamper(1, BLOCKS).verify_all(placed(0), 5, 6, POOL, 1)
+    assert (mismatch.blocks, mismatch.expected.at) == (BLOCKS, 64)
+
+
+@given(words_64, words_64, words_32, st.integers(1, 4095))
+def test_loose_bytes_follow_from_all_that_tells_them_from_others(key, chunk, version, length):
+    data = loose_bytes(key, chunk, version, length)
+    assert len(data) == length
+    assert loose_bytes(key, chunk, version, 4096).startswith(data)
+    if length >= 8:
+        others = [(key ^ 1, chunk, version), (key, chunk ^ 1, version), (key, chunk, version ^ 1)]
+        assert len({data, *(loose_bytes(*other, length) for other in others)}) == 4
+
+
+def test_loose_bytes_do_not_compress():
+    data = loose_bytes(1, 2, 3, 4095)
+    assert len(zlib.compress(data)) >= 4095

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 from mlps.engines.errors import EngineError
 from mlps.engines.io_core import core as compiled
 from mlps.engines.io_core.account import Account
+from mlps.engines.io_core.blocks import fill_pool
 from mlps.engines.io_core.control import Control
 from mlps.engines.io_core.executor import CoreRefused, Fault, Settings, executor_for
 from mlps.engines.io_core.failures import chunk_path
@@ -198,6 +200,139 @@ def test_wrong_data_is_named_with_place_and_both_stamps(execute, path):
     text = str(caught.value)
     assert f"wrong data in {path} at offset {5 * LENGTH + 3 * 4096}: expected key " in text
     assert "found key ffffffffffffffff" in text
+
+
+@pytest.mark.parametrize("pool_blocks", [1, 3, 4, 40], ids=lambda blocks: f"{blocks} blocks")
+def test_where_content_is_placed_every_core_writes_the_same(path, core, pool_blocks):
+    """The pool at the offset, whatever was in flight together, but for the lines with stamps."""
+    order = np.random.default_rng(1).permutation(SLOTS)
+    pool = fill_pool(SETTINGS.pool_seed, pool_blocks * 4096).tobytes()
+    carry_out(path, [rows(STORE, order)], core=core, pool_bytes=pool_blocks * 4096)
+    written = path.read_bytes()
+    for block in range(SLOTS * LENGTH // 4096):
+        at = block % pool_blocks * 4096
+        found = written[block * 4096 : (block + 1) * 4096]
+        assert found[64:] == pool[at + 64 : at + 4096]
+    account = carry_out(
+        path,
+        [rows(LOAD, order)],
+        core=core,
+        pool_bytes=pool_blocks * 4096,
+        verify="content",
+        io_size_bytes=12 * 1024,
+    )
+    assert account.checks.bytes == SLOTS * LENGTH
+
+
+def test_what_lies_between_stamps_is_compared_with_the_pool_where_it_shall_be(execute, path):
+    execute([rows(STORE, range(SLOTS))], verify="content")
+    with path.open("r+b") as file:
+        for byte in (100, 200):
+            file.seek(5 * LENGTH + 3 * 4096 + byte)
+            file.write(b"\xff")
+    execute([rows(LOAD, range(SLOTS))])
+    with pytest.raises(EngineError) as caught:
+        execute([rows(LOAD, range(SLOTS))], verify="content")
+    (expected,) = path.read_bytes()[7 * LENGTH + 3 * 4096 + 100 :][:1]
+    assert str(caught.value).startswith(
+        f"wrong data in {path} at offset {5 * LENGTH + 3 * 4096}:"
+        f" expected byte 100 = 0x{expected:02x}, found byte 100 = 0xff (1 of "
+    )
+
+
+def test_data_from_another_pool_is_wrong_though_its_stamps_are_right(execute):
+    execute([rows(STORE, range(SLOTS))], verify="content")
+    with pytest.raises(EngineError, match="expected byte 64 = "):
+        execute([rows(LOAD, range(SLOTS))], verify="content", pool_seed=2)
+
+
+def test_chunks_files_hold_the_pool_from_its_start(chunk_directory):
+    for core in ("threads", "python"):
+        for kind in (STORE, LOAD):
+            files = open_directories([chunk_directory], direct=True)
+            account = carry_out(
+                None,
+                [rows(kind, range(SLOTS))],
+                files=files,
+                core=core,
+                chunk_files=True,
+                verify="content",
+            )
+        assert account.checks.bytes == SLOTS * LENGTH
+
+
+@pytest.mark.parametrize("pool_bytes", [0, 100, 4097])
+def test_a_pool_is_of_whole_blocks(pool_bytes):
+    with pytest.raises(ValueError, match="whole blocks"):
+        replace(SETTINGS, pool_bytes=pool_bytes)
+
+
+@pytest.mark.parametrize("rings", [1, 2])
+def test_an_executor_goes_on_with_other_files_and_keeps_none_open(tmp_path, core, rings):
+    own = replace(SETTINGS, core=core, rings=rings)
+    none = replace(opened([]), paths=(), descriptors=())
+    executor = executor_for(none, own)
+    control, account = Control(), Account()
+    control.start()
+    try:
+        for turn in range(1, 4):
+            paths = [tmp_path / f"{turn}-{n}" for n in range(turn)]
+            for path in paths:
+                preallocate(path, SLOTS * LENGTH)
+            for kind in (STORE, LOAD):
+                files = opened(paths)
+                executor.reopen(files)
+                block = rows(kind, range(SLOTS), version=turn)
+                block["file"] = turn - 1
+                executor.execute(streams_of(executor, [block]), control, account)
+                files.close()
+            moved = turn * SLOTS * LENGTH
+            assert control.moved_bytes() == (moved, moved)
+            assert account.checks.bytes == moved
+    finally:
+        executor.close()
+    assert not (tmp_path / "3-0").read_bytes().strip(b"\0")
+    assert (tmp_path / "3-2").read_bytes().strip(b"\0")
+
+
+def opened(paths):
+    return open_files(paths, direct=True)
+
+
+def test_a_ring_gives_up_the_files_that_it_had_registered(tmp_path):
+    paths = [tmp_path / "first", tmp_path / "second"]
+    for path in paths:
+        preallocate(path, SLOTS * LENGTH)
+    first, second = (opened([path]) for path in paths)
+    executor = executor_for(first, replace(SETTINGS, core="uring"))
+    control = Control()
+    control.start()
+    try:
+        assert registered_files() == [str(paths[0])]
+        executor.reopen(second)
+        block = rows(STORE, range(SLOTS))
+        executor.execute(streams_of(executor, [block]), control, Account())
+        assert registered_files() == []
+    finally:
+        executor.close()
+        first.close()
+        second.close()
+    assert not paths[0].read_bytes().strip(b"\0")
+    assert paths[1].read_bytes().strip(b"\0")
+
+
+def registered_files():
+    """What the rings of this process hold, by what the kernel tells of them."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if "io_uring" in str(link.readlink()):
+                text = Path(f"/proc/self/fdinfo/{link.name}").read_text()
+                if "UserFiles" not in text:
+                    pytest.skip("this kernel does not tell")
+                part = text.partition("UserFiles:")[2].partition("UserBufs:")[0]
+                found += [line.split(": ")[1] for line in part.splitlines() if ": " in line]
+    return found
 
 
 @pytest.mark.parametrize(

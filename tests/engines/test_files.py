@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
@@ -26,6 +27,51 @@ def test_preallocation_reserves_the_space(path):
     assert path.stat().st_blocks * 512 >= 65536
     files.preallocate(path, 32768)
     assert path.stat().st_size == 32768
+
+
+def reserved(path, size_bytes):
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        files.reserve(descriptor, size_bytes)
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("size_bytes", [1, 4096, 1_000_001])
+def test_reserved_space_is_there_and_the_size_is_to_the_byte(tmp_path, size_bytes):
+    path = tmp_path / "file"
+    path.touch()
+    found = reserved(path, size_bytes)
+    assert found.st_size == size_bytes
+    assert found.st_blocks * 512 >= size_bytes
+    assert reserved(path, 0).st_size == size_bytes
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR, errno.ENOSPC])
+def test_what_cannot_be_reserved_has_its_size_at_least(tmp_path, monkeypatch, number):
+    path, calls = tmp_path / "file", []
+    path.touch()
+
+    class Library:
+        class Fallocate:
+            def __call__(self, *_):
+                calls.append(number)
+                ctypes.set_errno(number)
+                return 0 if number == errno.EINTR and len(calls) > 1 else -1
+
+        fallocate = Fallocate()
+
+    monkeypatch.setattr(files.ctypes, "CDLL", lambda *_, **__: Library)
+    if number == errno.ENOSPC:
+        with pytest.raises(OSError, match="No space left"):
+            reserved(path, 5000)
+    elif number == errno.EINTR:
+        reserved(path, 5000)
+        assert len(calls) == 2
+    else:
+        found = reserved(path, 5000)
+        assert (found.st_size, found.st_blocks) == (5000, 0)
 
 
 def test_direct_io_leaves_nothing_in_the_page_cache(path):
