@@ -207,6 +207,7 @@ class Bench:
     seed: int = 42
     workload: str = "turns"
     engine: str = "kvcache_native"
+    run_id: str = RUN_ID
 
     @property
     def job(self) -> dict[str, Any]:
@@ -220,7 +221,7 @@ class Bench:
     @property
     def directory(self) -> Path:
         """The job's directory."""
-        return self.data_dir / f"mlps-{RUN_ID}"
+        return self.data_dir / f"mlps-{self.run_id}"
 
     def segment(self, rank: int) -> Path:
         """The only segment file of a rank."""
@@ -242,7 +243,7 @@ class Bench:
         world = SoloWorld()
         with Path(os.devnull).open("wb") as output:
             session = Session(
-                job=read_job(self.canonical, RUN_ID, option),
+                job=read_job(self.canonical, self.run_id, option),
                 stage=stage,
                 world=world,
                 console=Console(output.fileno()),
@@ -261,7 +262,7 @@ class Bench:
         return {
             "PATH": os.environ["PATH"],
             "MLPS_JOB": encode_job(self.canonical),
-            "MLPS_RUN_ID": RUN_ID,
+            "MLPS_RUN_ID": self.run_id,
         }
 
     @contextmanager
@@ -380,6 +381,12 @@ def checkpointing(fast_place: Path) -> Iterator[CheckpointBench]:
     """Small checkpoints in a data directory that is in memory where there is such a place."""
     with tempfile.TemporaryDirectory(dir=fast_place) as place:
         yield CheckpointBench(Path(place))
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint_bench() -> Callable[..., CheckpointBench]:
+    """Makes a small job of checkpointing that works in a given directory."""
+    return CheckpointBench
 
 
 @pytest.fixture(scope="session")

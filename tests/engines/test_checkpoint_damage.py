@@ -6,13 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
-from pathlib import Path
+import time
+from dataclasses import replace
 
 import pytest
 
 from mlps.engines.checkpoint_native.manifest import MANIFEST, read_manifest
-from mlps.engines.checkpoint_native.place import OWNER
+from mlps.engines.io_core.page_cache import Residency, residency
 
 pytestmark = pytest.mark.mpi
 
@@ -51,10 +51,10 @@ def folders(directory):
 
 
 @pytest.fixture(scope="module")
-def written(fast_place, checkpoint_bench):
+def written(fast_place, make_checkpoint_bench):
     """A job that has written its checkpoints, and a copy of its directory."""
     place = fast_place / "damaged checkpoints"
-    bench = checkpoint_bench(place / "data")
+    bench = make_checkpoint_bench(place / "data")
     bench.data_dir.mkdir(parents=True)
     assert bench.stage("write", "--trial", "0", ranks=2)["status"] == "complete"
     shutil.copytree(bench.directory, place / "copy")
@@ -126,3 +126,244 @@ def test_a_damaged_manifest_is_named(whole):
     path = whole.checkpoints / MANIFEST
     flip(path, path.stat().st_size // 2)
     assert f"{path} is damaged" in failure(whole.stage("read", "--trial", "0", ranks=2))
+
+
+# ---------------------------------------------------------------- no space
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system that two checkpoints fit into, and a part of a third one."""
+    path = tmp_path / "small"
+    path.mkdir()
+    size = 2 * SIZE + SIZE // 2
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", path])
+    if done.returncode != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@pytest.mark.parametrize("preallocate", [True, False], ids=["reserved", "while writing"])
+def test_a_full_disk_ends_it_and_the_complete_ones_stay(checkpointing, small_disk, preallocate):
+    checkpointing.data_dir = small_disk
+    change(checkpointing, writes=10, io={"preallocate": preallocate})
+    result = checkpointing.stage("write", "--trial", "0", ranks=2)
+    assert result["status"] == "failed"
+    assert all("No space left on device" in each["message"] for each in result["errors"])
+    assert all("global_epoch1_step3/" in each["message"] for each in result["errors"])
+    assert numbers(result) == [1, 2]
+    assert result["checkpointing"]["planned"] == 10
+    assert [each["bytes"] for each in result["checkpointing"]["checkpoints"]] == [SIZE] * 2
+    # The space of the third one is given back.
+    assert folders(checkpointing.checkpoints) == ["global_epoch1_step1", "global_epoch1_step2"]
+    assert shutil.disk_usage(small_disk).used < 2 * SIZE + MIB
+    change(checkpointing, reads=2)
+    assert numbers(checkpointing.stage("read", "--trial", "0", ranks=2)) == [1, 2]
+    assert checkpointing.stage("cleanup", ranks=2)["details"]["left"] == []
+    assert list(small_disk.iterdir()) == []
+
+
+# ---------------------------------------------------------------- slow and lost ranks
+
+
+@pytest.fixture
+def slow(checkpointing):
+    """Checkpoints that take a while: small transfers by Python."""
+    change(
+        checkpointing,
+        model={"vocab": 15000},
+        writes=3,
+        io={"core": "python", "io_size_bytes": 4096, "depth": 1, "direct": False},
+    )
+    return checkpointing
+
+
+def rank_writes(launched, bench, number, wait_for, directory=None):
+    """The process of rank 1 once it writes a checkpoint."""
+    event = launched.events_until(lambda event: event["event"] == "ranks")
+    folder = (directory or bench.checkpoints) / f"global_epoch1_step{number}"
+    name = "zero_pp_rank_1_mp_rank_0_optim_states.pt"
+    wait_for((folder / name).exists, "rank 1")
+    return event["ranks"][1][1]
+
+
+def test_a_rank_that_is_held_up_is_the_straggler_and_in_the_duration(slow, wait_for):
+    with slow.launch("write", "--trial", "0", ranks=2) as launched:
+        pid = rank_writes(launched, slow, 1, wait_for)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGCONT)
+        result = launched.result()
+        launched.finish()
+    first = result["checkpointing"]["checkpoints"][0]
+    assert first["straggler"] == 1
+    assert first["straggler_host"] == result["ranks"]["hosts"][0]
+    assert first["wall_s"] >= 0.5
+    assert first["rank_least_s"] == first["rank0_s"] < first["wall_s"]
+    assert first["rank_least_gib_s"] == pytest.approx(
+        first["bytes"] / 2 / 2**30 / first["wall_s"], rel=0.01
+    )
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["own", "kept"])
+def test_what_a_lost_rank_has_begun_is_removed(slow, wait_for, kept):
+    directory = slow.data_dir / "kept" if kept else slow.checkpoints
+    change(slow, directory="kept" if kept else None)
+    with slow.launch("write", "--trial", "0", ranks=2) as launched:
+        os.kill(rank_writes(launched, slow, 2, wait_for, directory), signal.SIGKILL)
+        launched.finish()
+    assert launched.process.returncode != 0
+    assert folders(directory) == ["global_epoch1_step1", "global_epoch1_step2"]
+    result = slow.stage("cleanup", "--ranks", "2", ranks=1)
+    assert (result["status"], result["details"]["left"]) == ("complete", [])
+    if kept:
+        assert folders(directory) == ["global_epoch1_step1"]
+        assert read_manifest(directory).checkpoints == (1,)
+        assert [path.name for path in slow.data_dir.iterdir()] == ["kept"]
+    else:
+        assert list(slow.data_dir.iterdir()) == []
+
+
+def test_a_kept_place_in_which_nothing_got_complete_is_any_runs(slow, wait_for):
+    change(slow, directory="kept", writes=1)
+    with slow.launch("write", "--trial", "0", ranks=2) as launched:
+        pid = rank_writes(launched, slow, 1, wait_for, slow.data_dir / "kept")
+        os.kill(pid, signal.SIGKILL)
+        launched.finish()
+    assert slow.stage("cleanup", ranks=2)["details"]["left"] == []
+    other = replace(slow, run_id="20260101-other")
+    assert numbers(other.stage("write", "--trial", "0", ranks=2)) == [1]
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def test_of_the_last_alone_there_is_only_the_last(checkpointing):
+    change(checkpointing, keep="last", writes=3)
+    assert numbers(checkpointing.stage("write", "--trial", "0", ranks=2)) == [1, 2, 3]
+    assert folders(checkpointing.checkpoints) == ["global_epoch1_step3"]
+    assert read_manifest(checkpointing.checkpoints).checkpoints == (3,)
+    result = checkpointing.stage("read", "--trial", "0", ranks=2)
+    assert (result["status"], numbers(result)) == ("complete", [3, 3])
+    assert checkpointing.stage("cleanup", ranks=2)["details"]["left"] == []
+    assert list(checkpointing.data_dir.iterdir()) == []
+
+
+@pytest.fixture
+def kept(checkpointing):
+    """A job that has written checkpoints that stay, and has cleaned up."""
+    change(checkpointing, directory="kept", reads=0)
+    assert numbers(checkpointing.stage("write", "--trial", "0", ranks=2)) == [1, 2]
+    assert checkpointing.stage("cleanup", ranks=2)["details"]["left"] == []
+    return checkpointing
+
+
+def second(kept, **changes):
+    """Another job of the same model and place."""
+    return replace(
+        kept, run_id="20260101-second", changes={**kept.changes, "reads": 2, "writes": 0, **changes}
+    )
+
+
+def test_another_job_reads_what_was_kept(kept):
+    reader = second(kept)
+    before = sorted(path for path in kept.data_dir.rglob("*"))
+    evicted = reader.stage("evict", "--trial", "0", ranks=2)["checkpointing"]["eviction"]
+    assert (evicted["files"], evicted["bytes"]) == (8, 2 * SIZE)
+    result = reader.stage("read", "--trial", "0", ranks=2)
+    own = result["checkpointing"]
+    assert numbers(result) == [1, 2]
+    assert (own["kept"], own["directory"]) == (True, str(kept.data_dir / "kept"))
+    assert (own["source"]["run_id"], own["source"]["checkpoints"]) == (kept.run_id, 2)
+    assert 0 < own["source"]["start_unix_s"] < own["source"]["end_unix_s"]
+    assert own["source"]["end_unix_s"] <= result["window"]["start_unix_s"]
+    assert result["verify"]["bytes"] == 2 * SIZE
+    assert reader.stage("cleanup", ranks=2)["details"]["left"] == []
+    assert sorted(path for path in kept.data_dir.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "ranks", "text"),
+    [
+        ({"model": {"layers": 4}}, 2, "holds checkpoints of another kind: model.layers: found 3"),
+        ({}, 1, "another kind: parallelism.data: found 2, asked 1; ranks: found 2, asked 1"),
+        ({"directory": "none"}, 2, "none does not exist: no complete checkpoint was written"),
+    ],
+    ids=["model", "ranks", "place"],
+)
+def test_a_job_does_not_read_what_is_another_jobs(kept, changes, ranks, text):
+    result = second(kept, **changes).stage("read", "--trial", "0", ranks=ranks)
+    assert result["status"] == "failed"
+    assert text in result["errors"][0]["message"]
+
+
+def test_what_is_kept_is_not_written_over_and_not_removed(kept):
+    other = second(kept, writes=2)
+    before = sorted(path for path in kept.data_dir.rglob("*"))
+    text = failure(other.stage("write", "--trial", "0", ranks=2))
+    assert f"kept holds 2 checkpoints of another run, {kept.run_id}: give another place" in text
+    assert other.stage("cleanup", ranks=2)["status"] == "complete"
+    assert sorted(path for path in kept.data_dir.rglob("*")) == before
+
+
+def test_a_place_with_other_files_is_not_written_to(checkpointing):
+    foreign = checkpointing.data_dir / "kept/holiday.jpg"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"x")
+    change(checkpointing, directory="kept")
+    text = failure(checkpointing.stage("write", "--trial", "0", ranks=2))
+    assert "holds what mlps did not make: holiday.jpg" in text
+    assert checkpointing.stage("cleanup", ranks=2)["status"] == "complete"
+    assert [path.name for path in foreign.parent.iterdir()] == ["holiday.jpg"]
+
+
+# ---------------------------------------------------------------- page caches
+
+
+@pytest.fixture
+def on_disk(checkpointing, tmp_path):
+    """Checkpoints on a disk, that were written through the page cache."""
+    checkpointing.data_dir = tmp_path
+    change(checkpointing, io={"direct": False})
+    checkpointing.stage("write", "--trial", "0", ranks=2)
+    if (residency(files(checkpointing.checkpoints, 1)) or Residency(pages=1, resident=0)).pct < 50:
+        pytest.skip("this file system keeps nothing in the page cache, or does not tell")
+    return checkpointing
+
+
+def test_after_eviction_reads_are_of_the_device(on_disk):
+    evicted = on_disk.stage("evict", "--trial", "0", ranks=2)["checkpointing"]["eviction"]
+    assert (evicted["method"], evicted["hosts"], evicted["files"]) == ("drop", 1, 8)
+    assert evicted["resident_pct"] < 1
+    own = on_disk.stage("read", "--trial", "0", ranks=2)["checkpointing"]
+    assert len(own["checkpoints"]) == 2
+    for checkpoint in own["checkpoints"]:
+        assert checkpoint["resident_pct"] < 1
+        counted = checkpoint["counted_bytes"]
+        if "device" in counted:
+            assert counted["device"] >= 0.98 * checkpoint["bytes"]
+
+
+def test_what_is_not_evicted_is_seen_in_memory(on_disk):
+    change(on_disk, eviction={"when": "never"})
+    own = on_disk.stage("read", "--trial", "0", ranks=2)["checkpointing"]
+    assert [checkpoint["resident_pct"] > 99 for checkpoint in own["checkpoints"]] == [True] * 2
+
+
+def test_a_program_of_the_site_evicts_once_on_a_host(on_disk, tmp_path):
+    program = tmp_path / "drop-caches"
+    program.write_text(f"#!/bin/sh\necho run >> {tmp_path}/runs\n")
+    program.chmod(0o755)
+    change(on_disk, eviction={"method": "command", "command": [str(program)]})
+    evicted = on_disk.stage("evict", "--trial", "0", ranks=2)["checkpointing"]["eviction"]
+    assert (tmp_path / "runs").read_text() == "run\n"
+    assert evicted["method"] == "command"
+    # It says that it has, and has not.
+    assert evicted["resident_pct"] > 99
+
+
+def test_a_program_of_the_site_that_fails_fails_the_stage(on_disk, tmp_path):
+    change(on_disk, eviction={"method": "command", "command": ["/bin/sh", "-c", "exit 3"]})
+    text = failure(on_disk.stage("evict", "--trial", "0", ranks=2))
+    assert text == "eviction.command: /bin/sh ended with status 3: it said nothing"
