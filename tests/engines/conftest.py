@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,6 +19,7 @@ import jsonschema
 import pytest
 import yaml
 
+from mlps.engines.checkpoint_native.stages import CheckpointEngine
 from mlps.engines.console import Console
 from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
@@ -237,6 +238,10 @@ class Bench:
         """The job as bytes."""
         return json.dumps(self.job, sort_keys=True, separators=(",", ":")).encode()
 
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """What the engine does in each stage."""
+        return KvCacheEngine().stages()
+
     def solo(self, stage: str, option: str | None = None) -> dict[str, Any]:
         """Runs a stage in this process, as its only rank, and returns its valid result."""
         hosts = [host_name()]
@@ -250,7 +255,7 @@ class Bench:
                 hosts=hosts,
             )
             with suppress(StageEnded):
-                KvCacheEngine().stages()[stage](session)
+                self.stages()[stage](session)
         ended = gather_result(world, session.outcome, hosts, session.status, session.failures)
         event = {"event": "result", "stage": stage, "option": option, "trial": None, **ended}
         result: dict[str, Any] = json.loads(json.dumps(event, allow_nan=False))
@@ -369,6 +374,10 @@ class CheckpointBench(Bench):
         text = (resources.files("mlps.conf") / "benchmark/checkpointing.yaml").read_text()
         benchmark = merged(merged(yaml.safe_load(text), CHECKPOINTING), self.changes)
         return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
+
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """What the engine does in each stage."""
+        return CheckpointEngine().stages()
 
     @property
     def checkpoints(self) -> Path:

@@ -17,7 +17,8 @@ from mlps.engines.io_core.page_cache import Residency, residency
 pytestmark = pytest.mark.mpi
 
 MIB = 2**20
-# Bytes of a checkpoint of the small model, by two ranks.
+# Bytes of a checkpoint of the small model, by one rank and by two.
+SIZE_OF_ONE = 7_908_608
 SIZE = 7_916_288
 
 
@@ -32,10 +33,10 @@ def files(directory, number):
 
 
 def failure(result):
-    """The only message of a stage that has failed."""
+    """What all ranks say in which a stage has failed."""
     assert result["status"] == "failed"
-    (error,) = result["errors"]
-    return error["message"]
+    (message,) = {error["message"] for error in result["errors"]}
+    return message
 
 
 def numbers(result):
@@ -56,7 +57,7 @@ def written(fast_place, make_checkpoint_bench):
     place = fast_place / "damaged checkpoints"
     bench = make_checkpoint_bench(place / "data")
     bench.data_dir.mkdir(parents=True)
-    assert bench.stage("write", "--trial", "0", ranks=2)["status"] == "complete"
+    assert bench.solo("write")["status"] == "complete"
     shutil.copytree(bench.directory, place / "copy")
     return bench, place / "copy"
 
@@ -80,29 +81,28 @@ def flip(path, offset):
 
 @pytest.mark.parametrize("share", [0.0, 0.37, 1.0], ids=["first", "within", "last"])
 def test_one_wrong_bit_is_found_and_named(whole, share):
-    victim = files(whole.checkpoints, 2)[3]
+    victim = files(whole.checkpoints, 2)[1]
     offset = round(share * (victim.stat().st_size - 1))
     flip(victim, offset)
-    result = whole.stage("read", "--trial", "0", ranks=2)
+    result = whole.solo("read")
     text = failure(result)
     assert text.startswith(f"wrong data in {victim} at offset {offset // 4096 * 4096}: ")
-    assert result["errors"][0]["rank"] == 1
     assert numbers(result) == [1]
 
 
 @pytest.mark.parametrize("lost", [1, 4096, None], ids=["a byte", "a block", "all"])
 def test_a_file_that_is_cut_is_found_and_named(whole, lost):
-    victim = files(whole.checkpoints, 1)[2]
+    victim = files(whole.checkpoints, 1)[1]
     size = victim.stat().st_size
     os.truncate(victim, 0 if lost is None else size - lost)
-    text = failure(whole.stage("read", "--trial", "0", ranks=2))
+    text = failure(whole.solo("read"))
     assert str(victim) in text
 
 
 def test_a_file_that_is_gone_is_named(whole):
     victim = files(whole.checkpoints, 2)[0]
     victim.unlink()
-    result = whole.stage("read", "--trial", "0", ranks=2)
+    result = whole.solo("read")
     text = failure(result)
     assert str(victim) in text
     assert "No such file or directory" in text
@@ -112,20 +112,31 @@ def test_a_file_that_is_gone_is_named(whole):
 def test_a_file_in_place_of_another_is_found(whole):
     one, two = (files(whole.checkpoints, number)[1] for number in (1, 2))
     shutil.copy(one, two)
-    text = failure(whole.stage("read", "--trial", "0", ranks=2))
-    assert text.startswith(f"wrong data in {two} at offset 0: ")
+    text = failure(whole.solo("read"))
+    assert text.startswith(f"wrong data in {two} at offset ")
+    assert "version 1" in text
 
 
 def test_without_its_manifest_nothing_is_read(whole):
     (whole.checkpoints / MANIFEST).unlink()
-    text = failure(whole.stage("read", "--trial", "0", ranks=2))
+    text = failure(whole.solo("read"))
     assert f"has no file {MANIFEST}: no complete checkpoint was written there" in text
 
 
 def test_a_damaged_manifest_is_named(whole):
     path = whole.checkpoints / MANIFEST
     flip(path, path.stat().st_size // 2)
-    assert f"{path} is damaged" in failure(whole.stage("read", "--trial", "0", ranks=2))
+    assert f"{path} is damaged" in failure(whole.solo("read"))
+
+
+def test_damage_ends_all_ranks_and_names_the_one_that_found_it(checkpointing):
+    checkpointing.stage("write", "--trial", "0", ranks=2)
+    victim = files(checkpointing.checkpoints, 2)[3]
+    flip(victim, 5000)
+    result = checkpointing.stage("read", "--trial", "0", ranks=2)  # whose exit code is 4
+    assert failure(result).startswith(f"wrong data in {victim} at offset 4096: ")
+    assert [error["rank"] for error in result["errors"]] == [1]
+    assert numbers(result) == [1]
 
 
 # ---------------------------------------------------------------- no space
@@ -148,20 +159,29 @@ def small_disk(tmp_path):
 def test_a_full_disk_ends_it_and_the_complete_ones_stay(checkpointing, small_disk, preallocate):
     checkpointing.data_dir = small_disk
     change(checkpointing, writes=10, io={"preallocate": preallocate})
-    result = checkpointing.stage("write", "--trial", "0", ranks=2)
-    assert result["status"] == "failed"
-    assert all("No space left on device" in each["message"] for each in result["errors"])
-    assert all("global_epoch1_step3/" in each["message"] for each in result["errors"])
+    result = checkpointing.solo("write")
+    text = failure(result)
+    assert "global_epoch1_step3/" in text
+    assert text.endswith("No space left on device (ENOSPC)")
     assert numbers(result) == [1, 2]
     assert result["checkpointing"]["planned"] == 10
-    assert [each["bytes"] for each in result["checkpointing"]["checkpoints"]] == [SIZE] * 2
     # The space of the third one is given back.
     assert folders(checkpointing.checkpoints) == ["global_epoch1_step1", "global_epoch1_step2"]
-    assert shutil.disk_usage(small_disk).used < 2 * SIZE + MIB
-    change(checkpointing, reads=2)
-    assert numbers(checkpointing.stage("read", "--trial", "0", ranks=2)) == [1, 2]
-    assert checkpointing.stage("cleanup", ranks=2)["details"]["left"] == []
+    assert shutil.disk_usage(small_disk).used < 2 * SIZE_OF_ONE + MIB
+    assert numbers(checkpointing.solo("read")) == [1, 2]
+    assert checkpointing.solo("cleanup")["details"]["left"] == []
     assert list(small_disk.iterdir()) == []
+
+
+def test_all_ranks_give_back_the_space_of_what_did_not_fit(checkpointing, small_disk):
+    checkpointing.data_dir = small_disk
+    change(checkpointing, writes=10)
+    result = checkpointing.stage("write", "--trial", "0", ranks=2)
+    assert result["status"] == "failed"
+    assert all("No space left on device" in error["message"] for error in result["errors"])
+    assert [each["bytes"] for each in result["checkpointing"]["checkpoints"]] == [SIZE] * 2
+    assert folders(checkpointing.checkpoints) == ["global_epoch1_step1", "global_epoch1_step2"]
+    assert shutil.disk_usage(small_disk).used < 2 * SIZE + MIB
 
 
 # ---------------------------------------------------------------- slow and lost ranks
@@ -233,7 +253,7 @@ def test_a_kept_place_in_which_nothing_got_complete_is_any_runs(slow, wait_for):
         launched.finish()
     assert slow.stage("cleanup", ranks=2)["details"]["left"] == []
     other = replace(slow, run_id="20260101-other")
-    assert numbers(other.stage("write", "--trial", "0", ranks=2)) == [1]
+    assert numbers(other.solo("write")) == [1]
 
 
 # ---------------------------------------------------------------- what is kept
@@ -241,12 +261,12 @@ def test_a_kept_place_in_which_nothing_got_complete_is_any_runs(slow, wait_for):
 
 def test_of_the_last_alone_there_is_only_the_last(checkpointing):
     change(checkpointing, keep="last", writes=3)
-    assert numbers(checkpointing.stage("write", "--trial", "0", ranks=2)) == [1, 2, 3]
+    assert numbers(checkpointing.solo("write")) == [1, 2, 3]
     assert folders(checkpointing.checkpoints) == ["global_epoch1_step3"]
     assert read_manifest(checkpointing.checkpoints).checkpoints == (3,)
-    result = checkpointing.stage("read", "--trial", "0", ranks=2)
+    result = checkpointing.solo("read")
     assert (result["status"], numbers(result)) == ("complete", [3, 3])
-    assert checkpointing.stage("cleanup", ranks=2)["details"]["left"] == []
+    assert checkpointing.solo("cleanup")["details"]["left"] == []
     assert list(checkpointing.data_dir.iterdir()) == []
 
 
@@ -254,8 +274,8 @@ def test_of_the_last_alone_there_is_only_the_last(checkpointing):
 def kept(checkpointing):
     """A job that has written checkpoints that stay, and has cleaned up."""
     change(checkpointing, directory="kept", reads=0)
-    assert numbers(checkpointing.stage("write", "--trial", "0", ranks=2)) == [1, 2]
-    assert checkpointing.stage("cleanup", ranks=2)["details"]["left"] == []
+    assert numbers(checkpointing.solo("write")) == [1, 2]
+    assert checkpointing.solo("cleanup")["details"]["left"] == []
     return checkpointing
 
 
@@ -269,41 +289,44 @@ def second(kept, **changes):
 def test_another_job_reads_what_was_kept(kept):
     reader = second(kept)
     before = sorted(path for path in kept.data_dir.rglob("*"))
-    evicted = reader.stage("evict", "--trial", "0", ranks=2)["checkpointing"]["eviction"]
-    assert (evicted["files"], evicted["bytes"]) == (8, 2 * SIZE)
-    result = reader.stage("read", "--trial", "0", ranks=2)
+    evicted = reader.solo("evict")["checkpointing"]["eviction"]
+    assert (evicted["files"], evicted["bytes"]) == (4, 2 * SIZE_OF_ONE)
+    result = reader.solo("read")
     own = result["checkpointing"]
     assert numbers(result) == [1, 2]
     assert (own["kept"], own["directory"]) == (True, str(kept.data_dir / "kept"))
     assert (own["source"]["run_id"], own["source"]["checkpoints"]) == (kept.run_id, 2)
     assert 0 < own["source"]["start_unix_s"] < own["source"]["end_unix_s"]
     assert own["source"]["end_unix_s"] <= result["window"]["start_unix_s"]
-    assert result["verify"]["bytes"] == 2 * SIZE
-    assert reader.stage("cleanup", ranks=2)["details"]["left"] == []
+    assert result["verify"]["bytes"] == 2 * SIZE_OF_ONE
+    assert reader.solo("cleanup")["details"]["left"] == []
     assert sorted(path for path in kept.data_dir.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
-    ("changes", "ranks", "text"),
+    ("changes", "text"),
     [
-        ({"model": {"layers": 4}}, 2, "holds checkpoints of another kind: model.layers: found 3"),
-        ({}, 1, "another kind: parallelism.data: found 2, asked 1; ranks: found 2, asked 1"),
-        ({"directory": "none"}, 2, "none does not exist: no complete checkpoint was written"),
+        ({"model": {"layers": 4}}, "holds checkpoints of another kind: model.layers: found 3"),
+        ({"scale": 0.5}, "holds checkpoints of another kind: scale: found 1.0, asked 0.5"),
+        ({"directory": "none"}, "none does not exist: no complete checkpoint was written"),
     ],
-    ids=["model", "ranks", "place"],
+    ids=["model", "scale", "place"],
 )
-def test_a_job_does_not_read_what_is_another_jobs(kept, changes, ranks, text):
-    result = second(kept, **changes).stage("read", "--trial", "0", ranks=ranks)
-    assert result["status"] == "failed"
-    assert text in result["errors"][0]["message"]
+def test_a_job_does_not_read_what_is_not_its_own_kind(kept, changes, text):
+    assert text in failure(second(kept, **changes).solo("read"))
+
+
+def test_other_ranks_do_not_read_what_was_kept(kept):
+    text = failure(second(kept).stage("read", "--trial", "0", ranks=2))
+    assert "kind: parallelism.data: found 1, asked 2; ranks: found 1, asked 2" in text
 
 
 def test_what_is_kept_is_not_written_over_and_not_removed(kept):
     other = second(kept, writes=2)
     before = sorted(path for path in kept.data_dir.rglob("*"))
-    text = failure(other.stage("write", "--trial", "0", ranks=2))
+    text = failure(other.solo("write"))
     assert f"kept holds 2 checkpoints of another run, {kept.run_id}: give another place" in text
-    assert other.stage("cleanup", ranks=2)["status"] == "complete"
+    assert other.solo("cleanup")["status"] == "complete"
     assert sorted(path for path in kept.data_dir.rglob("*")) == before
 
 
@@ -312,9 +335,9 @@ def test_a_place_with_other_files_is_not_written_to(checkpointing):
     foreign.parent.mkdir()
     foreign.write_bytes(b"x")
     change(checkpointing, directory="kept")
-    text = failure(checkpointing.stage("write", "--trial", "0", ranks=2))
+    text = failure(checkpointing.solo("write"))
     assert "holds what mlps did not make: holiday.jpg" in text
-    assert checkpointing.stage("cleanup", ranks=2)["status"] == "complete"
+    assert checkpointing.solo("cleanup")["status"] == "complete"
     assert [path.name for path in foreign.parent.iterdir()] == ["holiday.jpg"]
 
 
@@ -326,17 +349,17 @@ def on_disk(checkpointing, tmp_path):
     """Checkpoints on a disk, that were written through the page cache."""
     checkpointing.data_dir = tmp_path
     change(checkpointing, io={"direct": False})
-    checkpointing.stage("write", "--trial", "0", ranks=2)
+    checkpointing.solo("write")
     if (residency(files(checkpointing.checkpoints, 1)) or Residency(pages=1, resident=0)).pct < 50:
         pytest.skip("this file system keeps nothing in the page cache, or does not tell")
     return checkpointing
 
 
 def test_after_eviction_reads_are_of_the_device(on_disk):
-    evicted = on_disk.stage("evict", "--trial", "0", ranks=2)["checkpointing"]["eviction"]
-    assert (evicted["method"], evicted["hosts"], evicted["files"]) == ("drop", 1, 8)
+    evicted = on_disk.solo("evict")["checkpointing"]["eviction"]
+    assert (evicted["method"], evicted["hosts"], evicted["files"]) == ("drop", 1, 4)
     assert evicted["resident_pct"] < 1
-    own = on_disk.stage("read", "--trial", "0", ranks=2)["checkpointing"]
+    own = on_disk.solo("read")["checkpointing"]
     assert len(own["checkpoints"]) == 2
     for checkpoint in own["checkpoints"]:
         assert checkpoint["resident_pct"] < 1
@@ -347,7 +370,7 @@ def test_after_eviction_reads_are_of_the_device(on_disk):
 
 def test_what_is_not_evicted_is_seen_in_memory(on_disk):
     change(on_disk, eviction={"when": "never"})
-    own = on_disk.stage("read", "--trial", "0", ranks=2)["checkpointing"]
+    own = on_disk.solo("read")["checkpointing"]
     assert [checkpoint["resident_pct"] > 99 for checkpoint in own["checkpoints"]] == [True] * 2
 
 
@@ -355,6 +378,8 @@ def test_a_program_of_the_site_evicts_once_on_a_host(on_disk, tmp_path):
     program = tmp_path / "drop-caches"
     program.write_text(f"#!/bin/sh\necho run >> {tmp_path}/runs\n")
     program.chmod(0o755)
+    on_disk.solo("cleanup")
+    on_disk.stage("write", "--trial", "0", ranks=2)
     change(on_disk, eviction={"method": "command", "command": [str(program)]})
     evicted = on_disk.stage("evict", "--trial", "0", ranks=2)["checkpointing"]["eviction"]
     assert (tmp_path / "runs").read_text() == "run\n"
@@ -363,7 +388,7 @@ def test_a_program_of_the_site_evicts_once_on_a_host(on_disk, tmp_path):
     assert evicted["resident_pct"] > 99
 
 
-def test_a_program_of_the_site_that_fails_fails_the_stage(on_disk, tmp_path):
+def test_a_program_of_the_site_that_fails_fails_the_stage(on_disk):
     change(on_disk, eviction={"method": "command", "command": ["/bin/sh", "-c", "exit 3"]})
-    text = failure(on_disk.stage("evict", "--trial", "0", ranks=2))
+    text = failure(on_disk.solo("evict"))
     assert text == "eviction.command: /bin/sh ended with status 3: it said nothing"
