@@ -15,8 +15,9 @@ from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
 PURE = (
-    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "facts_report", "foreign",
-    "foreign_metrics", "json_path", "quantities", "references",
+    "aggregate", "canonical", "checkpoint_job", "checkpoint_metrics", "checkpoint_report",
+    "checkpoint_rules", "cluster", "collect", "counting", "errors", "hints", "facts_report",
+    "foreign", "foreign_metrics", "json_path", "quantities", "references",
     "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
     "monitor_rules", "mount_types", "plan", "roofline", "rules", "schema", "search", "series",
     "sizing", "spec", "stage_rules", "steady", "training_job", "training_metrics",

@@ -30,6 +30,7 @@ _NAMED = 3
 class Manifest:
     """What a run has written into a directory.
 
+    `key` and `seed` make the content of its files, as io_core/blocks.py has them.
     `hosts` has the host of each rank, `checkpoints` the numbers of those that are complete.
     `row_bytes` is the length of the operations that the content was made in, times are those of
     rank 0's clock: when the first write began, and when the last one had ended.
@@ -38,6 +39,7 @@ class Manifest:
     run_id: str
     job_sha256: str
     identity: Document
+    key: int
     seed: int
     row_bytes: int
     hosts: tuple[str, ...]
@@ -91,6 +93,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         "job_sha256": manifest.job_sha256,
         "mlps": mlps_version(),
         "identity": manifest.identity,
+        "key": manifest.key,
         "seed": manifest.seed,
         "row_bytes": manifest.row_bytes,
         "hosts": names,
@@ -142,6 +145,7 @@ def _manifest(document: Document) -> Manifest:
         run_id=str(document["run_id"]),
         job_sha256=str(document["job_sha256"]),
         identity=dict(document["identity"]),
+        key=int(document["key"]),
         seed=int(document["seed"]),
         row_bytes=int(document["row_bytes"]),
         hosts=tuple(names[place] for place in document["host_index"]),

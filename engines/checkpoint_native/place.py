@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..contract import Job
 from ..errors import EngineError, storage_error
-from ..io_core.directory import claim, make_directory, remove_files
+from ..io_core.directory import claim, is_own, make_directory, remove_files
 from ..io_core.files import sync_directory
 from ..place import lasting_directory, make_lasting, named, names_in
 from ..section import Section
@@ -54,6 +54,13 @@ def make_ready(place: Place, job: Job) -> None:
         claim(job.directory, job.sha256)
         make_directory(place.directory)
     forget_manifest(place.directory)
+
+
+def is_ours(place: Place, job: Job) -> bool:
+    """Whether this run has written there, so that it may remove what it wrote."""
+    if place.kept:
+        return _owner(place.directory) == job.run_id
+    return is_own(job.directory, job.sha256)
 
 
 def give_back(place: Place, job: Job) -> None:

@@ -158,7 +158,10 @@ class Run:
         """Reports what is done inside, however it ends."""
         self._outcome.account = self._account
         with observed(self._outcome, self._counters, control, time.monotonic_ns):
-            yield
+            try:
+                yield
+            finally:
+                self._account.forget_requests()
 
 
 def _beside(together: Together, work: Work) -> bool:

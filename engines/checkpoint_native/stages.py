@@ -14,7 +14,7 @@ from ..contract import Document, Job
 from ..errors import EngineError
 from ..io_core.blocks import run_key
 from ..io_core.control import Control
-from ..io_core.directory import is_own, release, remove_files, remove_if_empty
+from ..io_core.directory import release, remove_files, remove_if_empty
 from ..io_core.page_cache import Residency, residency
 from ..meeting import Together
 from ..result import Plan
@@ -23,7 +23,7 @@ from ..world import host_name
 from .eviction import drop, run_command
 from .layout import folder_name, read_rank
 from .manifest import MANIFEST, Manifest, difference, identity_of, read_manifest, write_manifest
-from .place import OWN, Place, make_ready, place_of
+from .place import OWN, Place, give_back, is_ours, make_ready, place_of
 from .report import Evicted, checkpoint_documents, eviction_document
 from .runs import Run
 from .transfer import Content, Target, Transfers, discard
@@ -197,7 +197,6 @@ def _begin(session: Session, setting: Setting) -> Manifest:
     def make(_: Control) -> None:
         if session.rank == 0:
             make_ready(setting.place, job)
-            write_manifest(setting.place.directory, manifest)
 
     session.phase("claiming", make, unit="files", total=0)
     return manifest
@@ -337,8 +336,6 @@ def _find(setting: Setting, ranks: int) -> Manifest:
     differs = difference(manifest.identity, identity_of(setting.job.benchmark, ranks))
     if differs is not None:
         raise EngineError(f"{directory} holds checkpoints of another kind: {differs}")
-    if not manifest.checkpoints:
-        raise EngineError(f"{directory} holds no complete checkpoint: the stage write failed")
     return manifest
 
 
@@ -377,25 +374,26 @@ def cleanup(session: Session) -> None:
 
 def _to_remove(setting: Setting) -> Iterator[int]:
     """Numbers of the checkpoints that go: all of the job's own, or those that are not complete."""
-    job, numbers = setting.job, range(1, setting.workload.writes + 1)
-    if not setting.place.kept:
-        yield from numbers if is_own(job.directory, job.sha256) else ()
+    place, numbers = setting.place, range(1, setting.workload.writes + 1)
+    if not is_ours(place, setting.job):
         return
-    with suppress(EngineError):  # without a manifest, this job has made nothing here
-        manifest = read_manifest(setting.place.directory)
-        if manifest.run_id == job.run_id:
-            yield from (number for number in numbers if number not in manifest.checkpoints)
+    complete: tuple[int, ...] = ()
+    if place.kept:
+        with suppress(EngineError):  # no checkpoint got complete
+            complete = read_manifest(place.directory).checkpoints
+    yield from (number for number in numbers if number not in complete)
 
 
 def _release(setting: Setting, numbers: Sequence[int]) -> list[str]:
     """Removes the folders and, if nothing is kept, the directories; the paths of what is left."""
     job, directory = setting.job, setting.place.directory
     left = [path for number in numbers for path in remove_if_empty(directory / folder_name(number))]
-    if not setting.place.kept:
-        if is_own(job.directory, job.sha256):
-            remove_files(directory, [MANIFEST, f"{MANIFEST}.new"])
-        left += release(job.directory, job.sha256, [OWN])
-    return left
+    if setting.place.kept:
+        give_back(setting.place, job)
+        return left
+    if is_ours(setting.place, job):
+        remove_files(directory, [MANIFEST, f"{MANIFEST}.new"])
+    return left + release(job.directory, job.sha256, [OWN])
 
 
 # ---------------------------------------------------------------- parts

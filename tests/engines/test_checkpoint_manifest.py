@@ -38,6 +38,7 @@ WRITTEN = Manifest(
     run_id="20260101-a",
     job_sha256="a" * 64,
     identity=identity_of(BENCHMARK, 4),
+    key=2**63 + 1,
     seed=42,
     row_bytes=2**22,
     hosts=("node1", "node1", "node2", "node1"),
@@ -54,6 +55,7 @@ manifests = st.builds(
     identity=st.dictionaries(
         st.text(), st.integers(0, 2**60) | times | st.text() | st.none(), max_size=5
     ),
+    key=st.integers(0, 2**64 - 1),
     seed=st.integers(0, 2**64 - 1),
     row_bytes=st.integers(4096, 2**30),
     hosts=st.lists(st.sampled_from(["a", "b", "c.example", "\u00fc"]), max_size=20).map(tuple),

@@ -24,6 +24,7 @@ def job(tmp_path):
         run_id="one",
         benchmark={"directory": "kept"},
         data_dir=data_dir,
+        key=2**63 + 1,
         seed=42,
     )
 
