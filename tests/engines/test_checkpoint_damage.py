@@ -330,6 +330,14 @@ def test_what_is_kept_is_not_written_over_and_not_removed(kept):
     assert sorted(path for path in kept.data_dir.rglob("*")) == before
 
 
+def test_what_is_kept_stays_where_it_cannot_be_told_whether_it_is_complete(kept):
+    path = kept.data_dir / "kept" / MANIFEST
+    flip(path, path.stat().st_size // 2)
+    before = sorted(path for path in kept.data_dir.rglob("*"))
+    assert f"{path} is damaged" in failure(kept.solo("cleanup"))
+    assert sorted(path for path in kept.data_dir.rglob("*")) == before
+
+
 def test_a_place_with_other_files_is_not_written_to(checkpointing):
     foreign = checkpointing.data_dir / "kept/holiday.jpg"
     foreign.parent.mkdir()

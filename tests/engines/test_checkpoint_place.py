@@ -24,7 +24,6 @@ def job(tmp_path):
         run_id="one",
         benchmark={"directory": "kept"},
         data_dir=data_dir,
-        key=2**63 + 1,
         seed=42,
     )
 
@@ -47,6 +46,7 @@ def complete(directory, run_id, checkpoints=(1, 2)):
         run_id=run_id,
         job_sha256="b" * 64,
         identity={},
+        key=2**63 + 1,
         seed=1,
         row_bytes=4096,
         hosts=("here",),
