@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -373,14 +373,17 @@ def cleanup(session: Session) -> None:
 
 
 def _to_remove(setting: Setting) -> Iterator[int]:
-    """Numbers of the checkpoints that go: all of the job's own, or those that are not complete."""
+    """Numbers of the checkpoints that go: all of the job's own, or those that are not complete.
+
+    Raises EngineError.
+    """
     place, numbers = setting.place, range(1, setting.workload.writes + 1)
     if not is_ours(place, setting.job):
         return
     complete: tuple[int, ...] = ()
-    if place.kept:
-        with suppress(EngineError):  # no checkpoint got complete
-            complete = read_manifest(place.directory).checkpoints
+    # One that cannot be read ends it: what it tells of may be all complete.
+    if place.kept and (place.directory / MANIFEST).exists():
+        complete = read_manifest(place.directory).checkpoints
     yield from (number for number in numbers if number not in complete)
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -24,7 +24,7 @@ from mlps.engines.console import Console
 from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
 from mlps.engines.result import gather_result
-from mlps.engines.stage import Engine, Session, StageEnded
+from mlps.engines.stage import Session, StageEnded
 from mlps.engines.world import SoloWorld, host_name
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -208,6 +208,7 @@ class Bench:
     seed: int = 42
     workload: str = "turns"
     engine: str = "kvcache_native"
+    run_id: str = RUN_ID
 
     @property
     def job(self) -> dict[str, Any]:
@@ -221,7 +222,7 @@ class Bench:
     @property
     def directory(self) -> Path:
         """The job's directory."""
-        return self.data_dir / f"mlps-{RUN_ID}"
+        return self.data_dir / f"mlps-{self.run_id}"
 
     def segment(self, rank: int) -> Path:
         """The only segment file of a rank."""
@@ -237,10 +238,9 @@ class Bench:
         """The job as bytes."""
         return json.dumps(self.job, sort_keys=True, separators=(",", ":")).encode()
 
-    @property
-    def own_engine(self) -> Engine:
-        """What runs the stages, for a run in this process."""
-        return KvCacheEngine()
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """What the engine does in each stage."""
+        return KvCacheEngine().stages()
 
     def solo(self, stage: str, option: str | None = None) -> dict[str, Any]:
         """Runs a stage in this process, as its only rank, and returns its valid result."""
@@ -248,14 +248,14 @@ class Bench:
         world = SoloWorld()
         with Path(os.devnull).open("wb") as output:
             session = Session(
-                job=read_job(self.canonical, RUN_ID, option),
+                job=read_job(self.canonical, self.run_id, option),
                 stage=stage,
                 world=world,
                 console=Console(output.fileno()),
                 hosts=hosts,
             )
             with suppress(StageEnded):
-                self.own_engine.stages()[stage](session)
+                self.stages()[stage](session)
         ended = gather_result(world, session.outcome, hosts, session.status, session.failures)
         event = {"event": "result", "stage": stage, "option": option, "trial": None, **ended}
         result: dict[str, Any] = json.loads(json.dumps(event, allow_nan=False))
@@ -267,7 +267,7 @@ class Bench:
         return {
             "PATH": os.environ["PATH"],
             "MLPS_JOB": encode_job(self.canonical),
-            "MLPS_RUN_ID": RUN_ID,
+            "MLPS_RUN_ID": self.run_id,
         }
 
     @contextmanager
@@ -375,10 +375,9 @@ class CheckpointBench(Bench):
         benchmark = merged(merged(yaml.safe_load(text), CHECKPOINTING), self.changes)
         return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
 
-    @property
-    def own_engine(self) -> Engine:
-        """What runs the stages, for a run in this process."""
-        return CheckpointEngine()
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """What the engine does in each stage."""
+        return CheckpointEngine().stages()
 
     @property
     def checkpoints(self) -> Path:
@@ -391,6 +390,12 @@ def checkpointing(fast_place: Path) -> Iterator[CheckpointBench]:
     """Small checkpoints in a data directory that is in memory where there is such a place."""
     with tempfile.TemporaryDirectory(dir=fast_place) as place:
         yield CheckpointBench(Path(place))
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint_bench() -> Callable[..., CheckpointBench]:
+    """Makes a small job of checkpointing that works in a given directory."""
+    return CheckpointBench
 
 
 @pytest.fixture(scope="session")
