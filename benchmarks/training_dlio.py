@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlps.engines.training_native.page_cache import evict
+from mlps.engines.io_core.page_cache import evict
 
 ROUNDS = 3
 RANKS = 2

@@ -34,6 +34,7 @@ from mlps.engine.compose import compose
 from mlps.engines.io_core.blocks import aligned_buffer
 from mlps.engines.io_core.control import Control
 from mlps.engines.io_core.histogram import Histogram
+from mlps.engines.io_core.page_cache import evict
 from mlps.engines.meeting import SoloMeeting, Together
 from mlps.engines.section import Section
 from mlps.engines.training_native.batches import Course
@@ -45,7 +46,6 @@ from mlps.engines.training_native.formats import pieces, planned_files
 from mlps.engines.training_native.formats.checksum import Tally
 from mlps.engines.training_native.formats.extents import Selection
 from mlps.engines.training_native.layouts import Layouts, find_layouts, joined, needs_layouts
-from mlps.engines.training_native.page_cache import evict
 from mlps.engines.training_native.reader import (
     DEFAULT_BUFFER_BYTES,
     READ,

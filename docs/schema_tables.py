@@ -9,7 +9,7 @@ A table stands between two comments, of which the first says what is rendered:
 
 `schema` is a schema and the way into it, `prefix` what its keys begin with in a job, `values` the
 packaged file whose values are shown. `<!-- rules -->` stands for the rules of findings,
-`<!-- models -->` for the models of training.
+`<!-- models -->` for the models of training, `<!-- checkpoints -->` for those of checkpointing.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ from mlps.engine.compose import compose
 from mlps.engine.options import find_options, packaged_conf
 from mlps.engine.rules import RULES
 from mlps.engine.schema import describe, load_schema
+from mlps.engines.checkpoint_native.layout import layout_of
+from mlps.engines.checkpoint_native.model import architecture_of
+from mlps.engines.checkpoint_native.parallelism import parallelism_of
+from mlps.engines.section import Section
 
 PLACE = re.compile(
-    r"(?P<head><!-- (?P<kind>keys|rules|models)(?P<words>[^>]*?) -->\n)"
+    r"(?P<head><!-- (?P<kind>keys|rules|models|checkpoints)(?P<words>[^>]*?) -->\n)"
     r"(?P<table>.*?)(?P<tail><!-- end -->)",
     re.DOTALL,
 )
@@ -46,6 +50,11 @@ SHOWN_CHARACTERS = 100
 MODEL_HEADER = (
     "benchmark", "format", "files", "samples a file", "bytes of a sample", "GiB", "batch",
     "computation, s", "epochs", "AU, %",
+)  # fmt: skip
+
+CHECKPOINT_HEADER = (
+    "benchmark", "parameters", "T x P", "ZeRO", "ranks", "model, GiB", "optimizer, GiB", "all, GiB",
+    "files", "by the rules, GiB",
 )  # fmt: skip
 
 # What a packaged file says of a key that it does not have.
@@ -65,6 +74,8 @@ def _table(place: re.Match[str]) -> str:
         return _markdown(("rule", "what it demands"), rows)
     if place["kind"] == "models":
         return _markdown(MODEL_HEADER, [*_model_rows()])
+    if place["kind"] == "checkpoints":
+        return _markdown(CHECKPOINT_HEADER, [*_checkpoint_rows()])
     words = dict(word.split("=", 1) for word in place["words"].split())
     values = _packaged_values(words["values"]) if "values" in words else None
     prefix = f"{words['prefix']}." if words.get("prefix") else ""
@@ -95,6 +106,30 @@ def _model_rows() -> Iterator[tuple[str, ...]]:
             f"{train['computation_s']:.7f}".rstrip("0"),
             str(train["epochs"]),
             str(benchmark["au_least_pct"]),
+        )
+
+
+def _checkpoint_rows() -> Iterator[tuple[str, ...]]:
+    """A row for each shipped model with a number of ranks: its checkpoint, as it is computed."""
+    for option in find_options("benchmark", ()):
+        if not option.name.startswith("checkpointing/llama3_"):
+            continue
+        job = compose([f"benchmark={option.name}"], conf_dirs=(), cwd=Path("/")).values
+        benchmark = job["benchmark"]
+        ranks, table_gib = (benchmark["accelerator"][key] for key in ("count", "checkpoint_gib"))
+        architecture = architecture_of(Section(benchmark).section("model"))
+        parallelism = parallelism_of(Section(benchmark).section("parallelism"), ranks)
+        totals = layout_of(architecture, parallelism).totals()
+        sizes = (totals.model_bytes, totals.optimizer_bytes)
+        yield (
+            f"`{option.name}`",
+            f"{architecture.parameter_count:,}",
+            f"{parallelism.tensor} x {parallelism.pipeline}",
+            str(parallelism.zero),
+            f"{ranks:,}",
+            *(f"{size / 2**30:,.2f}" for size in (*sizes, sum(sizes))),
+            f"{totals.model_files + totals.optimizer_files:,}",
+            f"{table_gib:,}",
         )
 
 

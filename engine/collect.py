@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .aggregate import FAMILY, aggregates
 from .canonical import Document
+from .checkpoint_job import CheckpointJob
+from .checkpoint_metrics import checkpoint_metrics, checkpoint_notes, told_of_reads
 from .foreign_metrics import foreign_metrics
 from .host_documents import HostFacts, totals
 from .latency import percentile_ns
@@ -51,16 +53,19 @@ def collect(
     series: Series | None,
     evidence: Mapping[str, str],
     training: Sequence[TrainingJob] = (),
+    checkpointing: Sequence[CheckpointJob] = (),
 ) -> Document:
     """The document of result.json.
 
     `outcomes` and `results` hold, by launch name, what outcome.json and result.json of a stage
     hold; `hosts` are the facts before the first stage, `series` what was sampled since; `evidence`
-    the SHA-256 of each of these files; `training` what the job trains on, for each option.
+    the SHA-256 of each of these files; `training` what the job trains on and `checkpointing` what
+    checkpoints it writes and reads, for each option.
     """
     machines = totals(hosts)
     metrics = _metrics_by_launch(plan, outcomes, results)
     told = job_metrics(plan, outcomes, results, training)
+    told |= told_of_reads(plan, outcomes, results)
     for name, own in metrics.items():
         own |= memory_metrics(results[name], machines.memory_bytes)
         own |= load_metrics(plan.hosts, {} if series is None else series.loads.get(name, {}))
@@ -77,7 +82,9 @@ def collect(
         "monitor": None if series is None else series.as_document(),
         "status": overall_status(outcomes.values()),
         "failure": _failure(plan, outcomes),
-        "metrics": _summaries(plan, outcomes, results, metrics, training),
+        "metrics": _summaries(
+            plan, outcomes, results, metrics, training=training, checkpointing=checkpointing
+        ),
         "aggregates": aggregates(plan, outcomes, results) if family == FAMILY else [],
         "stages": [
             _stage_entry(launch, outcomes[launch.name], metrics) for launch in plan.launches
@@ -100,7 +107,7 @@ def stage_metrics(result: Document) -> Metrics:
         return foreign_metrics(result)
     roofline = roofline_of(result)
     metrics: Metrics = roofline_metrics([] if roofline is None else [roofline])
-    metrics |= dataset_metrics(result) | training_metrics(result)
+    metrics |= dataset_metrics(result) | training_metrics(result) | checkpoint_metrics(result)
     window = result["window"]
     if window is None:
         return metrics
@@ -310,10 +317,13 @@ def _summaries(
     outcomes: Mapping[str, Document],
     results: Mapping[str, Document],
     metrics: Mapping[str, Metrics],
+    *,
     training: Sequence[TrainingJob],
+    checkpointing: Sequence[CheckpointJob],
 ) -> list[Document]:
     """Per measured stage and option: each metric over all trials, withheld where one is missing."""
     jobs = {job.option: job for job in training}
+    savers = {job.option: job for job in checkpointing}
     around = rooflines_around(plan, outcomes, results)
     summaries = []
     for (stage, option), launches in plan.measured.items():
@@ -333,6 +343,9 @@ def _summaries(
                 )
                 | training_notes(
                     plan, outcomes, results, metrics, job=jobs.get(option), names=usable
+                )
+                | checkpoint_notes(
+                    plan, outcomes, results, job=savers.get(option), launches=launches
                 ),
             }
         )

@@ -12,6 +12,8 @@ from pathlib import Path
 from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json
+from .checkpoint_plan import checkpoint_size_of
+from .checkpoint_summary import checkpoint_summaries
 from .checkup import checkup_document, write_checkup
 from .errors import ArchiveError, Interrupted
 from .facts_report import facts_document, write_facts
@@ -30,7 +32,7 @@ from .signals import catch_stop_requests
 from .sweep import refuse_single_job, run_sweep, write_sweep
 from .tables import numbered, write_table
 from .training_job import training_jobs
-from .training_plan import Sizing, sizing_lines, sizing_of
+from .training_plan import sizing_lines, sizing_of
 from .training_rules import judge_known_size
 from .training_summary import dlio_summaries
 from .verify import Verification, read_evidence, verify_archive
@@ -58,21 +60,27 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
     """`mlps plan`: what would run, and how it would count."""
     job = prepare(arguments, config_dirs)
     sizing = sizing_of(job.spec)
+    checkpoint = checkpoint_size_of(job.spec, job.plan, os.environ)
     findings = judge_job(job.spec, job.composition.origins)
     if sizing is not None:
         findings += judge_known_size(job.spec, sizing.measured_bytes)
+    if checkpoint is not None:
+        findings += checkpoint.findings(job.spec)
     verdict = "INVALID" if errors(findings) else job.spec.division.name.upper()
     if as_json:
-        extra = {
+        extra: Document = {
             "would_be": verdict,
             "findings": [finding.as_document() for finding in findings],
             "job": job.spec.document,
         }
         extra |= {} if sizing is None else {"sizing": sizing.as_document()}
+        extra |= {} if checkpoint is None else {"checkpoint": checkpoint.as_document()}
         _print_json(job.plan.as_document() | extra)
     else:
         _show_notes(job.composition.notes)
-        _write_plan(job, verdict, findings, sizing)
+        sizes = [] if sizing is None else [*sizing_lines(sizing)]
+        sizes += [] if checkpoint is None else [*checkpoint.lines()]
+        _write_plan(job, verdict, findings, sizes)
     return 7 if errors(findings) else 0
 
 
@@ -154,20 +162,20 @@ def report(arguments: Sequence[str], *, as_json: bool) -> int:
 
 
 def _dlio_documents(archives: Sequence[Archive]) -> Document:
-    """The summary.json of every trial of training, by its run and stage."""
+    """The summary.json of every trial of training or checkpointing, by its run and stage."""
     found: Document = {}
     for archive in archives:
         evidence = read_evidence(archive)
-        summaries = dlio_summaries(
-            evidence.plan,
-            training_jobs(evidence.spec),
-            evidence.outcomes,
-            evidence.results,
-            evidence.hosts_start,
-        )
+        told = (evidence.outcomes, evidence.results, evidence.hosts_start)
+        summaries = [
+            *dlio_summaries(evidence.plan, training_jobs(evidence.spec), *told),
+            *checkpoint_summaries(evidence.plan, *told),
+        ]
         found |= {f"{archive.run_id}/{name}": document for name, document in summaries}
     if not found:
-        raise ArchiveError("no archive holds a run of training that has ended well")
+        raise ArchiveError(
+            "no archive holds a run of training or of checkpointing that has ended well"
+        )
     return found
 
 
@@ -228,7 +236,7 @@ def _show_notes(notes: Sequence[str]) -> None:
 
 
 def _write_plan(
-    job: PreparedJob, verdict: str, findings: Sequence[Finding], sizing: Sizing | None
+    job: PreparedJob, verdict: str, findings: Sequence[Finding], sizes: Sequence[str]
 ) -> None:
     spec, steps = job.spec, job.plan
     print(f"job {spec.sha256}")
@@ -236,7 +244,7 @@ def _write_plan(
     print(f"{spec.benchmark}, {place}, launcher {spec.launcher.name}")
     print(f"data_dir {spec.data_dir}\nresults_dir {spec.results_dir}")
     print(f"division {spec.division.name} of edition {spec.edition}: would be {verdict}")
-    for line in () if sizing is None else sizing_lines(sizing):
+    for line in sizes:
         print(line)
     for finding in findings:
         print(finding)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .canonical import Document
-from .children import Answer, Command
-from .plan import engine_command
+from .children import Answer, Command, run_all
+from .plan import Plan, engine_command
 from .spec import JobSpec
 
 NEEDS_LIMIT_S = 60.0
@@ -63,6 +64,15 @@ def needs_commands(spec: JobSpec, python: str, ranks: int, env: Mapping[str, str
         )
         for option in spec.options or (None,)
     ]
+
+
+def ask_needs(spec: JobSpec, plan: Plan, env: Mapping[str, str]) -> Needs:
+    """The needs of all options, asked on this machine. Raises ValueError, KeyError and TypeError.
+
+    The Python that runs this answers: that of the ranks may be on their hosts alone.
+    """
+    answers = run_all(needs_commands(spec, sys.executable, plan.ranks, env))
+    return largest([needs_of(answer) for answer in answers])
 
 
 def largest(found: Sequence[Needs]) -> Needs:

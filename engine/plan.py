@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -152,6 +152,28 @@ def ended_well(
 ) -> bool:
     """Whether a launch was completed and has left a result."""
     return launch.name in results and outcomes[launch.name]["status"] == "complete"
+
+
+def ended_launches(
+    plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
+) -> list[Launch]:
+    """The launches that were completed and have left a result, in order."""
+    return [launch for launch in plan.launches if ended_well(launch, outcomes, results)]
+
+
+def nearest(found: Mapping[str, object], launch: Launch, launches: Sequence[Launch]) -> str | None:
+    """Of launches that have something, the last one before a launch, else the first one after.
+
+    One that stands for the whole job counts for all options.
+    """
+    usable = [
+        each
+        for each in launches
+        if each.name in found and each.option in (None, launch.option) and each is not launch
+    ]
+    before = [each.name for each in usable if each.index < launch.index]
+    after = [each.name for each in usable if each.index > launch.index]
+    return before[-1] if before else after[0] if after else None
 
 
 def engine_command(spec: JobSpec, python: str, *arguments: str) -> tuple[str, ...]:

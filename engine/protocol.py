@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,7 @@ def result_flaws(result: Document, launch: Launch, job_sha256: str, table: RankT
     for number, probe in enumerate((result.get("search") or {"probes": []})["probes"]):
         flaws += _histogram_flaws(f"search.probes[{number}].prefix_load", probe["prefix_load"])
     flaws += _training_flaws(result.get("training"), launch.ranks)
+    flaws += _checkpoint_flaws(result.get("checkpointing"), result["status"], launch.ranks)
     return flaws + _timeline_flaws(result.get("timeline"))
 
 
@@ -185,6 +186,43 @@ def _training_flaws(training: Document | None, ranks: int) -> list[str]:
         if epoch["au_worst_rank"] >= ranks:
             flaws.append(f"epoch {epoch['epoch']}: rank {epoch['au_worst_rank']} of {ranks} ranks")
     return [f"training: {flaw}" for flaw in flaws]
+
+
+def _checkpoint_flaws(section: Document | None, status: str, ranks: int) -> list[str]:
+    """Why checkpoints cannot be told apart, are not what was planned, or contradict themselves."""
+    if section is None:
+        return []
+    found, planned = section["checkpoints"], section["planned"]
+    numbers, flaws = [each["number"] for each in found], []
+    # One that was read may be read again.
+    if section["does"] == "write" and numbers != sorted(set(numbers)):
+        flaws.append(f"checkpoints are not in order: {numbers}")
+    if len(found) > planned:
+        flaws.append(f"{len(found)} checkpoints where {planned} were planned")
+    if status == "complete" and section["does"] != "evict" and len(found) < planned:
+        flaws.append(f"it is complete with {len(found)} of {planned} checkpoints")
+    layout = section["layout"]
+    size = layout["model_bytes"] + layout["optimizer_bytes"]
+    for place, each in enumerate(found, 1):
+        texts = [*_checkpoint_time_flaws(each)]
+        if each["bytes"] != size:
+            texts.append(f"{each['bytes']} bytes, its files have {size}")
+        if each["straggler"] >= ranks:
+            texts.append(f"rank {each['straggler']} of {ranks} ranks")
+        flaws += [f"checkpoint {each['number']} (the {place}. of the stage): {it}" for it in texts]
+    return [f"checkpointing: {flaw}" for flaw in flaws]
+
+
+def _checkpoint_time_flaws(checkpoint: Document) -> Iterator[str]:
+    # Each is rounded by itself.
+    for less, more in (
+        ("rank_least_s", "rank_median_s"),
+        ("rank_median_s", "wall_s"),
+        ("rank_least_s", "rank0_s"),
+        ("rank0_s", "wall_s"),
+    ):
+        if checkpoint[less] > checkpoint[more] * 1.001 + 1e-5:
+            yield f"{less} {checkpoint[less]:g} is more than {more} {checkpoint[more]:g}"
 
 
 def _timeline_flaws(timeline: Document | None) -> list[str]:

@@ -9,6 +9,13 @@ from typing import TextIO
 from . import archive as files
 from .archive import Archive
 from .canonical import Document
+from .checkpoint_report import (
+    CHECKPOINT_METRICS,
+    checkpoint_headline,
+    phase_of,
+    write_checkpoints,
+    write_partial,
+)
 from .errors import ArchiveError
 from .tables import csv_text, numbered, write_table
 from .training_report import TRAINING_METRICS, headline_of, is_training, write_training
@@ -110,10 +117,11 @@ def _findings(findings: Sequence[Document]) -> Iterator[str]:
 def _write_summary(out: TextIO, summary: Document) -> None:
     option = f", option {summary['option']}" if summary["option"] else ""
     trials = f"{summary['trials']} of {numbered(summary['trials_planned'], 'trial')}"
+    values, notes = summary["values"], summary.get("notes", {})
     if not summary["complete"]:
         out.write(f"{summary['stage']}{option}: {trials}; no numbers, because some are missing\n")
+        write_partial(out, notes)
         return
-    values, notes = summary["values"], summary.get("notes", {})
     out.write(f"{summary['stage']}{option}, mean of {numbered(summary['trials'], 'trial')}\n")
     if "search" in notes:
         out.write(f"{_capacity(values) or NO_CAPACITY}\n")
@@ -126,6 +134,11 @@ def _write_summary(out: TextIO, summary: Document) -> None:
         # Throughput is that of epochs; here evaluations and checkpoints are in it.
         directions = tuple(each for each in directions if f"{each}_ops_per_s" in values)
         shown = DIRECTION_ROWS[1:]
+    if "checkpointing" in notes:
+        write_checkpoints(out, values, notes)
+        # Throughput is that of checkpoints; here the pauses between them are in it.
+        directions = tuple(each for each in directions if f"{each}_ops_per_s" in values)
+        shown = DIRECTION_ROWS[2:]
     rows = [
         (label, *(_mean(values, f"{direction}_{name}") for direction in directions))
         for name, label in shown
@@ -172,7 +185,8 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         )
     if "host_cpu_busy_pct" in values:
         yield _hosts(values)
-    if "verified_bytes" in values and not (is_training(values) and _nothing_compared(values)):
+    compares = not is_training(values) and phase_of(values) != "save"
+    if "verified_bytes" in values and (compares or not _nothing_compared(values)):
         yield (
             f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
             f"{values['verify_mismatches']['max']:.0f} mismatches"
@@ -181,7 +195,7 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         shares = _directions(values, f"{kind}_{{}}_pct", " %", digits=1)
         if shares:
             yield f"of these bytes the {who} moved: {shares}"
-    if counted := "; ".join(_counted(values)):
+    if phase_of(values) is None and (counted := "; ".join(_counted(values))):
         yield counted
     if "of_roofline_pct" in values:
         yield _roofline(values, notes)
@@ -268,7 +282,9 @@ def _measures(values: Document) -> Iterator[str]:
 
 def _is_common(name: str) -> bool:
     """Whether a rate or share has a place of its own in every report."""
-    return name.endswith("_ops_per_s") or name.startswith((*COMMON, *TRAINING_METRICS))
+    return name.endswith("_ops_per_s") or name.startswith(
+        (*COMMON, *TRAINING_METRICS, *CHECKPOINT_METRICS)
+    )
 
 
 def _capacity(values: Document) -> str:
@@ -352,7 +368,8 @@ def headline(result: Document) -> str:
         if "search" in summary.get("notes", {}):
             shown = _capacity(values) or NO_CAPACITY
         else:
-            shown = headline_of(values) or _directions(values, "{}_gib_s", " GiB/s", digits=2)
+            own = headline_of(values) or checkpoint_headline(values)
+            shown = own or _directions(values, "{}_gib_s", " GiB/s", digits=2)
             if "measured_by" in summary.get("notes", {}):
                 shown = _foreign_headline(values)
         prefix = f"{summary['option']}: " if summary["option"] else ""

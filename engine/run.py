@@ -15,6 +15,8 @@ from pathlib import Path
 from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json
+from .checkpoint_report import checkpoint_line, partly_done
+from .checkpoint_rules import judge_form, judge_told_accelerators
 from .collect import stage_metrics
 from .collection import collect_facts, watched_hosts, way_of
 from .compose import Composition, Origin
@@ -106,10 +108,18 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
     archive can no longer be written; all other failures are in the report.
     """
     spec = request.spec
-    refuse_broken_rules([*judge_job(spec, request.origins), *judge_known_size(spec, None)])
+    refuse_broken_rules(
+        [
+            *judge_job(spec, request.origins),
+            *judge_known_size(spec, None),
+            *judge_form(spec),
+        ]
+    )
     display.step("checking the machine")
     machine = check_machine(spec, request.plan, os.environ, stops)
     refuse_unready(machine.findings)
+    if machine.needs is not None:
+        refuse_broken_rules(judge_told_accelerators(spec, machine.needs.facts))
     for finding in machine.findings:
         if finding.severity == "warning":
             display.say(str(finding))
@@ -432,10 +442,12 @@ def _ended(launch: Launch, outcome: Outcome) -> str:
     took = "" if outcome.elapsed_s is None else f" in {outcome.elapsed_s:.1f} s"
     head = f"{launch.name}: {outcome.status}{took}"
     if outcome.status != "complete":
-        return f"{head}: {outcome.message}"
+        done = None if outcome.result is None else partly_done(outcome.result, outcome.reason)
+        return f"{head}: {outcome.message}" + ("" if done is None else f"; {done}")
     metrics = {} if outcome.result is None else stage_metrics(outcome.result)
-    if (trained := stage_line(metrics)) is not None:
-        return f"{head}, {trained}"
+    for line in (stage_line(metrics), checkpoint_line(metrics)):
+        if line is not None:
+            return f"{head}, {line}"
     if "capacity_requests_per_s" in metrics:
         return f"{head}, capacity {metrics['capacity_requests_per_s']:.3f} requests/s"
     rates = [

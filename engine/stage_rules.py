@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .canonical import Document
+from .checkpoint_metrics import checkpoint_rows, checkpointing_of
 from .collect import COUNTED, counted_bytes
 from .foreign_metrics import judge_foreign
 from .latency import percentile_name
@@ -132,8 +133,8 @@ def _core(name: str, result: Document) -> list[Finding]:
 
 def _verification(name: str, measured: bool, result: Document) -> list[Finding]:
     verify = result["verify"]
-    # Training reads files that another stage has checked.
-    compares = training_of(result) is None
+    # Training reads files that another stage has checked; who only writes reads nothing.
+    compares = training_of(result) is None and not _writes_checkpoints(result)
     if verify["mismatches"]:
         text = f"{verify['mismatches']} blocks differed from what was written"
         return [Finding(rule="RES-02", severity="error", key=name, text=text)]
@@ -141,6 +142,11 @@ def _verification(name: str, measured: bool, result: Document) -> list[Finding]:
         text = "no read was compared with what was written"
         return [Finding(rule="RES-02", severity="warning", key=name, text=text)]
     return []
+
+
+def _writes_checkpoints(result: Document) -> bool:
+    section = checkpointing_of(result)
+    return section is not None and section["does"] == "write"
 
 
 def _latencies(name: str, result: Document) -> list[Finding]:
@@ -303,7 +309,7 @@ def _capacity(name: str, search: Document) -> list[Finding]:
 
 def _working_set(name: str, result: Document, memory_bytes: int | None) -> list[Finding]:
     working_set_bytes = result["details"].get("working_set_bytes")
-    if working_set_bytes is None or memory_bytes is None:
+    if working_set_bytes is None or memory_bytes is None or _writes_checkpoints(result):
         return []
     if working_set_bytes >= MEMORY_TIMES * memory_bytes:
         return []
@@ -331,11 +337,11 @@ def _past_memory(result: Document) -> str | None:
         return "I/O was direct"
     training = training_of(result)
     eviction = None if training is None else training["eviction"]
-    if eviction is None or eviction["resident_pct"] is None:
+    found = [] if eviction is None else [eviction["resident_pct"]]
+    found += [row.get("resident_pct") for row in checkpoint_rows(result)]
+    if not found or any(share is None or share > RESIDENT_MOST_PCT for share in found):
         return None
-    return (
-        "files were dropped from memory" if eviction["resident_pct"] <= RESIDENT_MOST_PCT else None
-    )
+    return "files were dropped from memory"
 
 
 def _trace(name: str, result: Document) -> list[Finding]:

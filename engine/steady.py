@@ -46,10 +46,12 @@ def drift_of(result: Document) -> Drift | None:
     """The drift of reads and writes together; None with fewer than 10 whole bins or no bytes.
 
     A search moves from rate to rate on purpose: it has none either, nor has training that stops
-    for evaluations or checkpoints.
+    for evaluations or checkpoints, nor checkpointing with its pauses.
     """
     timeline, window = result.get("timeline"), result["window"]
     if timeline is None or window is None or result.get("search") is not None:
+        return None
+    if result.get("checkpointing") is not None:
         return None
     training = result.get("training")
     if training is not None and (training["evaluations"] or training["checkpoints"]):

@@ -9,6 +9,9 @@ from typing import TextIO
 
 Row = Sequence[str]
 
+# Of more rows than twice this, the first and the last are shown.
+ROWS_SHOWN = 10
+
 
 def write_table(
     out: TextIO, header: Row, rows: Sequence[Row], *, right: Sequence[int] = ()
@@ -35,6 +38,14 @@ def write_styled(out: TextIO, style: str, text: str, rest: str) -> None:
     from rich.text import Text
 
     Console(file=out, soft_wrap=True).print(Text.assemble((text, style), rest), end="")
+
+
+def shortened(rows: Sequence[Row]) -> Sequence[Row]:
+    """The first and the last of many rows, with a row of dots between them."""
+    if len(rows) <= 2 * ROWS_SHOWN:
+        return rows
+    gap = ("...", *("" for _ in rows[0][1:]))
+    return [*rows[:ROWS_SHOWN], gap, *rows[-ROWS_SHOWN:]]
 
 
 def numbered(number: object, one: str) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from .canonical import Document
-from .mount_types import NETWORK_TYPES, SERVER_COUNTED
-from .plan import Launch, Plan, ended_well
+from .counting import counting_kind
+from .plan import Plan, ended_launches, nearest
 from .training_job import TrainingJob
 from .units import GIB
 
@@ -170,21 +170,6 @@ def dataset_metrics(result: Document) -> Metrics:
     }
 
 
-def counting_kind(result: Document) -> str | None:
-    """Whose count of bytes tells what storage served, rather than memory; None: nobody's.
-
-    On a local file system that is the block device, on NFS the mount, which counts what servers
-    sent, and on others of a network its interfaces, unless data may go past them.
-    """
-    types = {entry["type"] for entry in result.get("mount", [])}
-    if not types & NETWORK_TYPES:
-        return "device"
-    if types <= SERVER_COUNTED:
-        return "mount"
-    unseen = any(entry.get("unseen") for entry in result.get("network", []))
-    return "network" if types <= NETWORK_TYPES and not unseen else None
-
-
 # ---------------------------------------------------------------- what other stages tell of a run
 
 
@@ -198,13 +183,13 @@ def ceilings(
     """
     found = {
         launch.name: training_metrics(results[launch.name])["au_nominal_pct"]
-        for launch in _complete(plan, outcomes, results)
+        for launch in ended_launches(plan, outcomes, results)
         if (training := training_of(results[launch.name])) is not None and not training["reads"]
     }
     return {
         launch.name: found[name]
         for launch in plan.launches
-        if launch.measured and (name := _nearest(found, launch, plan.launches)) is not None
+        if launch.measured and (name := nearest(found, launch, plan.launches)) is not None
     }
 
 
@@ -214,33 +199,15 @@ def datasets(
     """By name of a launch that trains: which stage left its dataset, and what that reports."""
     found = {
         launch.name: results[launch.name]["dataset"]
-        for launch in _complete(plan, outcomes, results)
+        for launch in ended_launches(plan, outcomes, results)
         if results[launch.name].get("dataset") is not None
     }
     return {
         launch.name: (name, found[name])
-        for launch in _complete(plan, outcomes, results)
+        for launch in ended_launches(plan, outcomes, results)
         if training_of(results[launch.name]) is not None
-        and (name := _nearest(found, launch, plan.launches)) is not None
+        and (name := nearest(found, launch, plan.launches)) is not None
     }
-
-
-def _complete(
-    plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
-) -> list[Launch]:
-    return [launch for launch in plan.launches if ended_well(launch, outcomes, results)]
-
-
-def _nearest(found: Mapping[str, object], launch: Launch, launches: Sequence[Launch]) -> str | None:
-    """Of launches that have something, the last one before a launch, else the first one after."""
-    usable = [
-        each
-        for each in launches
-        if each.name in found and each.option in (None, launch.option) and each is not launch
-    ]
-    before = [each.name for each in usable if each.index < launch.index]
-    after = [each.name for each in usable if each.index > launch.index]
-    return before[-1] if before else after[0] if after else None
 
 
 def job_metrics(

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TextIO
 
 from .canonical import Document
-from .tables import noun, write_table
+from .tables import noun, shortened, write_table
 
 # Begin of names of metrics that have a place of their own in the report of training.
 TRAINING_METRICS = (
@@ -34,9 +34,6 @@ _COLUMNS = (
     ("samples_per_s", "samples/s", 1),
     ("counted_pct", "from storage, %", 1),
 )
-
-# Of more epochs than twice this, the first and the last are shown.
-_EPOCHS_SHOWN = 10
 
 
 def is_training(values: Mapping[str, object]) -> bool:
@@ -137,10 +134,7 @@ def _write_epochs(out: TextIO, trials: Sequence[Sequence[Document]]) -> None:
         for number, rows in sorted(of_epoch.items())
     ]
     header = ("epoch", "steps", *(head for _, head, _ in columns))
-    if len(table) > 2 * _EPOCHS_SHOWN:
-        gap = ("...", *("" for _ in header[1:]))
-        table = [*table[:_EPOCHS_SHOWN], gap, *table[-_EPOCHS_SHOWN:]]
-    write_table(out, header, table, right=range(len(header)))
+    write_table(out, header, shortened(table), right=range(len(header)))
 
 
 def _cell(rows: Sequence[Document], name: str, digits: int) -> str:

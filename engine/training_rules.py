@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from .canonical import Document
+from .counting import COUNTED_LEAST_BYTES, COUNTERS, counting_kind
 from .plan import Plan, ended_well
 from .rules import Finding, breach
 from .spec import JobSpec
 from .training_job import TrainingJob, training_jobs
 from .training_metrics import (
     ceilings,
-    counting_kind,
     datasets,
     ranks_of,
     training_metrics,
@@ -23,9 +23,6 @@ from .units import GIB
 # An utilisation this near to that without reads is no fault of the storage.
 CEILING_MARGIN_PCT = 2.0
 
-# Counters are compared for an epoch that read as much; below, other I/O weighs in.
-COUNTED_LEAST_BYTES = 256 * 2**20
-
 # The least part of an epoch's bytes that storage must have served.
 SERVED_LEAST = 0.9
 
@@ -34,8 +31,6 @@ RESIDENT_MOST_PCT = 1.0
 
 # How far the bytes of an epoch may be from those of the files that it went through.
 BYTES_TOLERANCE = 0.1
-
-_COUNTERS = {"device": "the block devices", "mount": "the mounts", "network": "the networks"}
 
 
 def judge_dataset_size(spec: JobSpec, measured_bytes: int | None) -> list[Finding]:
@@ -215,7 +210,7 @@ def _from_memory(name: str, job: TrainingJob, result: Document) -> Iterator[Find
         rule="TRN-04",
         severity="info" if job.keeps_cache else "warning",
         key=name,
-        text=f"memory served epochs: of what they read {_COUNTERS[kind]} moved less than "
+        text=f"memory served epochs: of what they read {COUNTERS[kind]} moved less than "
         f"{100 * SERVED_LEAST:g} % ({told})",
         hint="benchmark.reader.cache=drop"
         if job.keeps_cache

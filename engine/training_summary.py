@@ -1,24 +1,20 @@
-"""The summary.json that DLIO would have written of a run, from an archive alone.
+"""The summary.json that DLIO would have written of a run of training, from an archive alone.
 
-Names, formulas and units are DLIO's: what it calls MB and GB are 2^20 and 2^30 bytes, I/O is
-samples times their nominal bytes, and a standard deviation is that of a population.
+Formulas are DLIO's: I/O is samples times their nominal bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from statistics import fmean, pstdev
 
 from .canonical import Document
-from .host_documents import HostFacts, host_memory_bytes
+from .dlio_summary import Data, checkpoint_metric, summary_of
+from .host_documents import HostFacts
 from .plan import Launch, Plan, ended_well
 from .training_job import TrainingJob
 from .training_metrics import datasets, ranks_of, training_of
 from .units import GIB, MIB
-
-# As DLIO writes moments; here they are in UTC.
-_MOMENT = "%Y-%m-%dT%H:%M:%S.%f"
 
 
 def dlio_summaries(
@@ -51,30 +47,18 @@ def _trained(
 def _summary(
     job: TrainingJob, dataset: Document | None, result: Document, hosts: HostFacts
 ) -> Document:
-    window, ranks = result["window"], ranks_of(result)
-    names = result["ranks"]["hosts"]
-    size_gib = _data_size_per_host_gib(job, ranks, len(names))
+    ranks = ranks_of(result)
+    size_gib = _data_size_per_host_gib(job, ranks, len(result["ranks"]["hosts"]))
     files = (job.files, job.eval_files)
     if dataset is not None:
         files = (dataset["train_files"], dataset["eval_files"])
-    return {
-        "start": _moment(window["start_unix_s"]),
-        "num_accelerators": ranks,
-        "num_hosts": len(names),
-        "hostname": names[0],
-        "metric": _metric(job, result),
-        "num_files_train": files[0],
-        "num_files_eval": files[1],
-        "num_samples_per_file": job.samples_per_file,
-        **_host_values(hosts, size_gib),
-        "data_size_per_host_GB": size_gib,
-        "epochs": len(result["training"]["epochs"]),
-        "end": _moment(window["start_unix_s"] + window["elapsed_s"]),
-    }
-
-
-def _moment(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime(_MOMENT)
+    return summary_of(
+        [result],
+        _metric(job, result),
+        hosts,
+        data=Data(files=files, samples_per_file=job.samples_per_file, size_per_host_gib=size_gib),
+        epochs=len(result["training"]["epochs"]),
+    )
 
 
 def _data_size_per_host_gib(job: TrainingJob, ranks: int, hosts: int) -> float:
@@ -128,31 +112,7 @@ def _evaluation(job: TrainingJob, evaluations: Sequence[Document], ranks: int) -
 
 def _checkpoints(checkpoints: Sequence[Document]) -> Document:
     timed = [checkpoint for checkpoint in checkpoints if checkpoint["wall_s"]]
-    if not timed:
-        return {}
-    lengths_s = [checkpoint["wall_s"] for checkpoint in timed]
-    rates = [checkpoint["written_bytes"] / GIB / checkpoint["wall_s"] for checkpoint in timed]
-    return {
-        "save_checkpoint_io_mean_GB_per_second": fmean(rates),
-        "save_checkpoint_io_stdev_GB_per_second": pstdev(rates),
-        "save_checkpoint_duration_mean_seconds": fmean(lengths_s),
-        "save_checkpoint_duration_stdev_seconds": pstdev(lengths_s),
-        "checkpoint_size_GB": fmean(checkpoint["written_bytes"] / GIB for checkpoint in timed),
-    }
-
-
-# ---------------------------------------------------------------- hosts
-
-
-def _host_values(hosts: HostFacts, size_gib: float) -> Document:
-    """A value for each host, in the job's order; those that told nothing are missing."""
-    facts = [*hosts.facts.values()]
-    memory = [size for each in facts if (size := host_memory_bytes(each)) is not None]
-    return {
-        "host_cpu_count": [each["cpu"]["threads"] for each in facts],
-        "host_processor_name": facts[0]["cpu"]["model"] if facts else "",
-        "potential_caching": [0 if size / GIB <= size_gib else 1 for size in memory],
-        "host_cpuinfo": {name: dict(each["cpu"]) for name, each in hosts.facts.items()},
-        "host_meminfo": {name: dict(each["memory"]) for name, each in hosts.facts.items()},
-        "host_memory_GB": [size / GIB for size in memory],
-    }
+    return checkpoint_metric(
+        "save",
+        [(checkpoint["written_bytes"], checkpoint["wall_s"]) for checkpoint in timed],
+    )

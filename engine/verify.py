@@ -11,6 +11,8 @@ from typing import Any, Literal
 from . import archive as files
 from .archive import Archive
 from .canonical import Document, canonical_json, pretty_json, sha256_file, sha256_hex
+from .checkpoint_job import checkpoint_jobs
+from .checkpoint_rules import judge_checkpoint_form, judge_checkpoints
 from .collect import collect
 from .compose import Origin
 from .errors import ArchiveError, ConfigError
@@ -108,11 +110,13 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
         *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
         *judge_dataset_size(evidence.spec, totals(evidence.hosts_start).memory_bytes),
         *judge_utilisation(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
+        *judge_checkpoint_form(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
     ]
     unusable = [
         *_judge_stages(evidence),
         *judge_rooflines(evidence.plan, evidence.outcomes, evidence.results),
         *judge_training(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
+        *judge_checkpoints(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
         *judge_hosts(evidence.hosts_start, evidence.hosts_end),
         *_judge_series(evidence),
     ]
@@ -162,6 +166,7 @@ def make_result(archive: Archive, evidence: Evidence) -> Document:
         series=evidence.series,
         evidence=digests(archive, _sources(archive, evidence.plan)),
         training=training_jobs(evidence.spec),
+        checkpointing=checkpoint_jobs(evidence.spec),
     )
 
 

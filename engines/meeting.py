@@ -6,6 +6,7 @@ waits for one that has left.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .io_core.control import Control
 
 # How often a rank looks at its messages between steps and while it waits.
 _LOOK_S = 0.1
+_BESIDE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +110,30 @@ class Together:
         if now_s >= self._due_s:
             self._due_s = now_s + _LOOK_S
             self._look()
+
+
+class Beside:
+    """Work that lasts, in a thread of its own, while the main thread sees to its messages."""
+
+    def __init__(self, work: Callable[[], None], name: str) -> None:
+        self._raised: list[BaseException] = []
+        self._thread = threading.Thread(target=self._do, args=(work,), name=name, daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises what the work has raised so far."""
+        for error in self._raised:
+            raise error
+
+    def wait(self, idle: Callable[[], None]) -> None:
+        """Waits for its end, and raises what it raised; calls `idle` meanwhile."""
+        while self._thread.is_alive():
+            self._thread.join(_BESIDE_S)
+            idle()
+        self.check()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again in the main thread
+            self._raised.append(error)

@@ -38,6 +38,17 @@ def merge_moved(ranks: Sequence[Sequence[Moved]], hosts: Sequence[str]) -> Docum
     return merged
 
 
+def counted(ranks: Sequence[Sequence[Moved]], *, outward: bool) -> dict[str, int]:
+    """Bytes in or out by the counters of all machines, of each kind that counts everywhere."""
+    merged = merge_moved(ranks, [""] * len(ranks))
+    found = {}
+    for kind, names in _DIRECTIONS.items():
+        counts = [entry.get(names[outward]) for entry in merged[kind]]
+        if counts and None not in counts:
+            found[str(kind)] = sum(counts)
+    return found
+
+
 def _counts(kind: Kind, readings: Sequence[Moved]) -> Iterator[tuple[str, object]]:
     lowest = _each(min, (moved.first for moved in readings))
     highest = _each(max, (moved.last for moved in readings))

@@ -87,6 +87,13 @@ class Section:
             raise JobError(f"{self._dotted(key)} must be a text, got {value!r}")
         return value
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts."""
+        value = self.value(key)
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise JobError(f"{self._dotted(key)} must be a list of texts, got {value!r}")
+        return tuple(value)
+
     def choice(self, key: str, choices: Sequence[Choice]) -> Choice:
         """One of some words."""
         value = self.value(key)

@@ -15,8 +15,9 @@ from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
 PURE = (
-    "aggregate", "canonical", "cluster", "collect", "errors", "hints", "facts_report", "foreign",
-    "foreign_metrics", "json_path", "quantities", "references",
+    "aggregate", "canonical", "checkpoint_job", "checkpoint_metrics", "checkpoint_report",
+    "checkpoint_rules", "cluster", "collect", "counting", "errors", "hints", "facts_report",
+    "foreign", "foreign_metrics", "json_path", "quantities", "references",
     "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
     "monitor_rules", "mount_types", "plan", "roofline", "rules", "schema", "search", "series",
     "sizing", "spec", "stage_rules", "steady", "training_job", "training_metrics",
@@ -89,17 +90,25 @@ def test_only_some_modules_know_yaml_and_mpi():
     assert not [path for path in ENGINE if top_level(path) & {"mpi4py", "numpy"}]
 
 
-def test_only_processes_starts_processes():
-    # Others may name the errors and the handles of subprocess, they start nothing.
-    starters = {
+def starters(paths):
+    """Modules that start processes. Others may name the errors and the handles of subprocess."""
+    return {
         path.name
-        for path in ENGINE
+        for path in paths
         for name, _ in calls(path)
         if name in ("os.fork", "os.system", "os.popen", "os.posix_spawn")
         or name.startswith(("os.exec", "os.spawn"))
         or name in [f"subprocess.{word}" for word in ("run", "Popen", "call", "check_output")]
     }
-    assert starters == {"processes.py"}
+
+
+def test_only_processes_starts_processes():
+    assert starters(ENGINE) == {"processes.py"}
+
+
+def test_only_some_engines_start_processes():
+    # A program's version, fio, and programs that a benchmark or a site names.
+    assert starters(ENGINES) == {"process.py", "roofline.py", "keeper.py"}
 
 
 @pytest.mark.parametrize("name", PURE)

@@ -321,6 +321,9 @@ EFFECTS = {
     "benchmark.stages.each": ({"trials": 2}, [{**STAGE, "each": "job"}], launches),
     "benchmark.stages.measured": ({}, [{**STAGE, "measured": True}], launches),
     "benchmark.stages.when": ({}, [{**STAGE, "when": "always"}], launches),
+    "benchmark.stages.if_any": (
+        {"benchmark.trace": 0}, [{**STAGE, "if_any": "trace"}], launches
+    ),
     "benchmark.stages.undone_by": ({}, [{**STAGE, "undone_by": "run"}], launches),
     "benchmark.stages.time_limit_s": ({}, [{**STAGE, "time_limit_s": 7}], limits),
     "benchmark.options": ({}, [{"name": "a", "set": {}}], launches),

@@ -18,11 +18,18 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from checkpoint_results import checkpoint_of, evicted, read
+from checkpoint_results import written as written_checkpoints
 from hydra.core.override_parser.types import Glob
 from training_results import dataset_of, training_of
 
 from mlps.engine import archive as archive_files
 from mlps.engine import errors, supervise, sweep
+from mlps.engine.checkpoint_metrics import (
+    checkpoint_metrics,
+    checkpoint_notes,
+    checkpoint_rows,
+)
 from mlps.engine.cli import HYDRA_FLAGS, HYDRA_MODIFIERS, JOB_COMMANDS, CommandLine, parse
 from mlps.engine.collect import collect, load_metrics, memory_metrics, stage_metrics
 from mlps.engine.compose import flatten, parse_overrides
@@ -505,6 +512,8 @@ def test_pages_have_the_rendered_tables():
         ("kvcache.md", "schema=job/$defs/benchmark"),
         ("training.md", "schema=benchmark/training"),
         ("training.md", "models"),
+        ("checkpointing.md", "schema=benchmark/checkpointing"),
+        ("checkpointing.md", "checkpoints"),
         ("clusters.md", "schema=job/$defs/cluster"),
         ("clusters.md", "schema=job/$defs/launcher"),
         ("archive.md", "rules"),
@@ -555,6 +564,33 @@ def test_metrics_of_training_are_those_that_are_published(archive_page, make_res
     assert first_cells(archive_page, "value of an epoch") == list(epoch_rows(result)[0])
 
 
+def test_metrics_of_checkpointing_are_those_that_are_published(archive_page, make_result):
+    stalled = written_checkpoints(checkpoint_of(1, stall_s=0.5), planned=1)
+    published = [checkpoint_metrics(make_result(checkpointing=stalled))]
+    published += [checkpoint_metrics(make_result(checkpointing=each())) for each in (read, evicted)]
+    told = first_cells(archive_page, "metric of checkpointing")
+    assert sorted(told) == sorted({name for metrics in published for name in metrics})
+    (saved,), loaded = (
+        checkpoint_rows(make_result(checkpointing=each)) for each in (stalled, read())
+    )
+    assert sorted(first_cells(archive_page, "value of a checkpoint")) == sorted(
+        {*saved, *loaded[0]}
+    )
+
+
+def test_metrics_of_the_page_of_checkpointing_are_in_the_archive(archive_page):
+    page = (ROOT / "docs/checkpointing.md").read_text(encoding="utf-8")
+    told = first_cells(page, "metric")
+    assert len(told) > 5
+    assert set(told) <= set(first_cells(archive_page, "metric of checkpointing"))
+
+
+def test_the_page_of_checkpointing_tells_all_its_rules():
+    page = (ROOT / "docs/checkpointing.md").read_text(encoding="utf-8")
+    (rows,) = [rows for header, rows in tables(page) if header[0] == "what must hold"]
+    assert sorted({row[1] for row in rows}) == [rule for rule in RULES if rule.startswith("CKP-")]
+
+
 NO_HOSTS = HostFacts(facts={}, clock_offset_s={}, without_facts={})
 
 
@@ -579,9 +615,23 @@ def test_keys_of_aggregates_and_notes(archive_page, plan_of, make_full_result, s
         results=results, hosts=NO_HOSTS, series=None, evidence={},
     )  # fmt: skip
     (aggregate,), (summary,) = document["aggregates"], document["metrics"]
+    notes = {*summary["notes"], *checkpoint_notes_of(plan, make_full_result)}
     assert first_cells(archive_page, "key of an aggregate") == list(aggregate)
     assert first_cells(archive_page, "key of a summary") == list(summary)
-    assert sorted(first_cells(archive_page, "key of `notes`")) == sorted(summary["notes"])
+    assert sorted(first_cells(archive_page, "key of `notes`")) == sorted(notes)
+
+
+def checkpoint_notes_of(plan, make_full_result) -> set[str]:
+    """Keys of notes of checkpointing that ended well, and of such that failed."""
+    run = plan.launches[1].name
+    results = {run: make_full_result(checkpointing=written_checkpoints())}
+    found: set[str] = set()
+    for ended in (COMPLETE, COMPLETE | {"status": "failed", "reason": "engine"}):
+        outcomes = {launch.name: ended for launch in plan.launches}
+        found |= set(
+            checkpoint_notes(plan, outcomes, results, job=None, launches=[plan.launches[1]])
+        )
+    return found
 
 
 # ---------------------------------------------------------------- the archive

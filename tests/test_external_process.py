@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from mlps.engine import foreign_run
-from mlps.engines.external.keeper import Program, keep
 from mlps.engines.external.process import START, STDOUT, fill, option_of, rank_of, remove_all
 from mlps.engines.io_core import directory
+from mlps.engines.keeper import Program, keep
 
 CHILDREN = """
 import subprocess, sys, time
@@ -28,7 +28,7 @@ open(sys.argv[2], "w").close()
 KEEPER = """
 import os, sys
 from pathlib import Path
-from mlps.engines.external.keeper import Program, keep
+from mlps.engines.keeper import Program, keep
 argv, directory = tuple(sys.argv[2:]), Path(sys.argv[1])
 end = keep(Program(argv=argv, env=os.environ, directory=directory, stdout=None))
 print(end.exit_status)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlps.engine.plan import make_plan, without_hosts
+from mlps.engine.plan import ended_launches, make_plan, nearest, without_hosts
 
 PYTHON = "/opt/python3"
 
@@ -155,3 +155,33 @@ def test_there_is_a_pause_between_options_and_nowhere_else(plan_of):
     paused = [launch.name for launch in plan.launches if launch.delay_before_s]
     assert paused == ["03-prepare-opt1", "06-prepare-opt2"]
     assert {launch.delay_before_s for launch in plan.launches} == {0.0, 90}
+
+
+def test_launches_that_ended_well_have_a_result(plan_of):
+    plan = plan_of({"trials": 2})
+    outcomes = {name: {"status": "complete"} for name in names(plan)}
+    outcomes["01-run-0"] = {"status": "failed"}
+    results = {name: {} for name in names(plan)[:3]}
+    found = ended_launches(plan, outcomes, results)
+    assert [launch.name for launch in found] == ["00-prepare", "02-run-1"]
+
+
+@pytest.mark.parametrize(
+    ("found", "of", "name"),
+    [
+        (["00-prepare-opt0"], "01-run-opt0-0", "00-prepare-opt0"),
+        (["00-prepare-opt0"], "04-run-opt1-0", None),
+        (["02-cleanup-opt0"], "01-run-opt0-0", "02-cleanup-opt0"),
+        (["00-prepare-opt0", "02-cleanup-opt0"], "01-run-opt0-0", "00-prepare-opt0"),
+        (["01-run-opt0-0"], "01-run-opt0-0", None),
+    ],
+)
+def test_the_nearest_launch_that_has_something(plan_of, found, of, name):
+    stages = [
+        {"name": "prepare", "each": "option"},
+        {"name": "run", "each": "trial"},
+        {"name": "cleanup", "each": "option"},
+    ]
+    plan = plan_of({"benchmark.options": options(2), "benchmark.stages": stages})
+    (launch,) = [launch for launch in plan.launches if launch.name == of]
+    assert nearest(dict.fromkeys(found), launch, plan.launches) == name

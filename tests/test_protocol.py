@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from checkpoint_results import GIB, checkpoint_of, evicted, read, written
 from training_results import dataset_of, epoch_of, training_of
 
 from mlps.engine.protocol import (
@@ -258,3 +259,76 @@ def test_a_result_of_training_has_no_flaws(make_result, launch, table):
 def test_flaws_of_epochs(make_result, launch, table, epochs, text):
     result = make_result(training=training_of(ranks=2) | {"epochs": epochs})
     assert result_flaws(result, launch, SHA, table) == [f"training: {text}"]
+
+
+# ---------------------------------------------------------------- checkpointing
+
+
+@pytest.fixture
+def flaws_of(plan_of, make_result):
+    """Flaws of a stage of 4 ranks that reports this section."""
+    launch = plan_of({"cluster.ranks_per_host": 4}).launches[1]
+    places = tuple(("node1", pid) for pid in range(4))
+    table = RankTable(places=places, job_sha256={SHA: "0-3"})
+
+    def flaws(section, **changes):
+        result = make_result(ranks=4, checkpointing=section, **changes)
+        return result_flaws(json.loads(json.dumps(result)), launch, SHA, table)
+
+    return flaws
+
+
+@pytest.mark.parametrize("section", [written(), read(), evicted()], ids=["write", "read", "evict"])
+def test_a_result_of_checkpointing_has_no_flaws(flaws_of, section):
+    assert flaws_of(section) == []
+
+
+def test_a_checkpoint_may_be_read_again(flaws_of):
+    twice = read(*[checkpoint_of(1, does="read")] * 2)
+    assert flaws_of(twice) == []
+
+
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+def test_a_stage_that_ended_early_may_lack_checkpoints(flaws_of, status):
+    assert flaws_of(written(checkpoint_of(1)), status=status) == []
+
+
+FIRST = "checkpoint 1 (the 1. of the stage): "
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        (written(checkpoint_of(2), checkpoint_of(1)), "checkpoints are not in order: [2, 1]"),
+        (written(checkpoint_of(1), checkpoint_of(1)), "checkpoints are not in order: [1, 1]"),
+        (written(planned=1), "2 checkpoints where 1 were planned"),
+        (written(planned=3), "it is complete with 2 of 3 checkpoints"),
+        (read(planned=3), "it is complete with 2 of 3 checkpoints"),
+        (written(checkpoint_of(1, bytes=GIB), planned=1), f"{FIRST}{GIB} bytes, its files have "),
+        (written(checkpoint_of(1, straggler=4), planned=1), f"{FIRST}rank 4 of 4 ranks"),
+        (
+            written(checkpoint_of(1, rank_least_s=1.6), planned=1),
+            f"{FIRST}rank_least_s 1.6 is more than rank_median_s 1.5",
+        ),
+        (
+            written(checkpoint_of(1, rank_median_s=2.1), planned=1),
+            f"{FIRST}rank_median_s 2.1 is more than wall_s 2",
+        ),
+        (
+            written(checkpoint_of(1, rank0_s=2.1), planned=1),
+            f"{FIRST}rank0_s 2.1 is more than wall_s 2",
+        ),
+        (
+            written(checkpoint_of(1, rank0_s=0.9), planned=1),
+            f"{FIRST}rank_least_s 1 is more than rank0_s 0.9",
+        ),
+    ],
+)
+def test_checkpoints_that_contradict_themselves(flaws_of, section, text):
+    (flaw,) = flaws_of(section)
+    assert flaw.startswith(f"checkpointing: {text}")
+
+
+def test_times_are_compared_as_they_are_rounded(flaws_of):
+    rounded = checkpoint_of(1, rank_median_s=2.000004, rank0_s=2.000004)
+    assert flaws_of(written(rounded, planned=1)) == []

@@ -215,3 +215,39 @@ def test_a_number_that_json_does_not_have_is_a_problem(make_document, value):
     document["benchmark"]["anything"] = value
     with pytest.raises(ConfigError, match=r"benchmark\.anything.*is no finite number"):
         build(document, {})
+
+
+# ---------------------------------------------------------------- stages that are for some number
+
+COUNTED = {"name": "run", "each": "trial", "measured": True, "if_any": "users"}
+
+
+@pytest.mark.parametrize(
+    ("count", "when", "expected"),
+    [
+        (1, "success", "success"),
+        (0.5, "success", "success"),
+        (0, "success", "never"),
+        (0.0, "success", "never"),
+        (0, "always", "never"),
+        (3, "always", "always"),
+        (3, "never", "never"),
+    ],
+)
+def test_a_stage_is_left_out_where_its_number_is_0(make_spec, count, when, expected):
+    stages = [COUNTED | {"when": when}]
+    spec = make_spec({"benchmark.users": count, "benchmark.stages": stages})
+    assert spec.stages[0].when == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("users", True), ("users", None), ("users", "many"), ("nosuch", None)]
+)
+def test_a_stage_needs_a_number_that_it_is_for(make_document, key, value):
+    document = make_document({"benchmark.stages": [COUNTED | {"if_any": key}]})
+    if value is not None or key in document["benchmark"]:
+        document["benchmark"][key] = value
+    assert refused(document) == (
+        f"benchmark.stages: stage run is left out where {key} is 0, but benchmark.{key} is no "
+        "number"
+    )

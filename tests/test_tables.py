@@ -8,7 +8,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlps.engine.tables import csv_text, write_styled, write_table
+from mlps.engine.tables import ROWS_SHOWN, csv_text, shortened, write_styled, write_table
 
 
 class Terminal(io.StringIO):
@@ -41,6 +41,20 @@ def test_a_terminal_gets_the_same_cells(monkeypatch):
     lines = out.getvalue().splitlines()
     assert any("run" in line and "result" in line for line in lines)
     assert any("[bold]not markup" in line for line in lines)
+
+
+@given(st.integers(0, 5 * ROWS_SHOWN))
+def test_of_many_rows_the_first_and_the_last_are_shown(count):
+    rows = [(str(number), "x") for number in range(count)]
+    shown = shortened(rows)
+    assert len(shown) == min(count, 2 * ROWS_SHOWN + (count > 2 * ROWS_SHOWN))
+    if count > 2 * ROWS_SHOWN:
+        assert shown[ROWS_SHOWN] == ("...", "")
+        assert [*shown[:ROWS_SHOWN], *shown[-ROWS_SHOWN:]] == (
+            rows[:ROWS_SHOWN] + rows[-ROWS_SHOWN:]
+        )
+    else:
+        assert shown == rows
 
 
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"))

@@ -11,7 +11,6 @@ from mlps.engine.plan import make_plan
 from mlps.engine.training_job import training_jobs
 from mlps.engine.training_metrics import (
     ceilings,
-    counting_kind,
     dataset_metrics,
     datasets,
     epoch_rows,
@@ -105,24 +104,6 @@ def test_the_share_that_storage_served_is_told_per_epoch(trained):
     assert [row["counted_pct"] for row in epoch_rows(result)] == [100, 25]
     metrics = training_metrics(result)
     assert (metrics["epoch_counted_pct"], metrics["epoch_counted_least_pct"]) == (62.5, 25)
-
-
-@pytest.mark.parametrize(
-    ("types", "unseen", "kind"),
-    [
-        ([], [], "device"),
-        (["ext4"], [], "device"),
-        (["nfs4"], [], "mount"),
-        (["nfs", "nfs4"], [], "mount"),
-        (["lustre"], [], "network"),
-        (["lustre"], ["mlx5_0"], None),
-        (["nfs4", "xfs"], [], None),
-    ],
-)
-def test_who_counts_what_storage_served(make_result, types, unseen, kind):
-    mount = [{"host": "a", "type": name} for name in types]
-    network = [{"host": "a", "interfaces": ["eth0"], "unseen": unseen}]
-    assert counting_kind(make_result(mount=mount, network=network)) == kind
 
 
 def test_evaluations_and_checkpoints_have_rates_of_their_own(trained):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-from mlps.engine.compose import compose
-from mlps.engine.spec import SWEEP_KEYS, JobSpec, build
+from official_jobs import official_spec
+
+from mlps.engine.spec import JobSpec
 
 GIB = 2**30
 MIB = 2**20
@@ -103,13 +102,6 @@ def dataset_of(**changes):
     return section | changes
 
 
-@cache
-def _official(benchmark):
-    composed = compose([f"benchmark={benchmark}"], conf_dirs=(), cwd=Path("/nowhere"))
-    document = {key: value for key, value in composed.values.items() if key not in SWEEP_KEYS}
-    return document | {"data_dir": "/data", "results_dir": "/results"}
-
-
 # 4 ranks with batches of 8, 2 epochs of 10 steps, 320 files: what the sections above report.
 FITTING = {
     "cluster.ranks_per_host": 4,
@@ -126,11 +118,4 @@ FITTING = {
 
 def training_spec(changes=None, *, benchmark="training/quick", fitting=True) -> JobSpec:
     """A job of training with some dotted keys changed."""
-    document = copy.deepcopy(_official(benchmark))
-    for key, value in {**(FITTING if fitting else {}), **(changes or {})}.items():
-        *parents, name = key.split(".")
-        part = document
-        for parent in parents:
-            part = part[parent]
-        part[name] = value
-    return build(document, {})
+    return official_spec(benchmark, {**(FITTING if fitting else {}), **(changes or {})})

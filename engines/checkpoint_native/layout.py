@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 from ..errors import JobError
@@ -111,8 +112,13 @@ class Layout:
         return min(tensor, max(0, writers - stage * tensor))
 
 
-def layout_of(architecture: Architecture, parallelism: Parallelism) -> Layout:
-    """The layout of a model's checkpoints; raises JobError where there is nothing for a rank."""
+def layout_of(
+    architecture: Architecture, parallelism: Parallelism, scale: Fraction = Fraction(1)
+) -> Layout:
+    """The layout of a model's checkpoints; raises JobError where there is nothing for a rank.
+
+    Every file has this part `scale` of its bytes, and one at least.
+    """
     if parallelism.pipeline > architecture.layers:
         raise JobError(
             f"parallelism.pipeline {parallelism.pipeline} is more than the"
@@ -132,7 +138,7 @@ def layout_of(architecture: Architecture, parallelism: Parallelism) -> Layout:
             f"the model's {architecture.parameter_count} parameters are too few to be spread over"
             f" {parallelism.world_ranks} ranks: some of their files would be empty"
         )
-    return layout
+    return _scaled(layout, scale)
 
 
 def folder_name(number: int, epoch: int = 1) -> str:
@@ -143,6 +149,20 @@ def folder_name(number: int, epoch: int = 1) -> str:
 def read_rank(rank: int, *, shift: int, ranks: int) -> int:
     """The rank whose files a rank reads: its own with a shift of 0, else those of one after it."""
     return (rank + shift) % ranks
+
+
+def _scaled(layout: Layout, scale: Fraction) -> Layout:
+    def part(size_bytes: int) -> int:
+        return max(1, int(scale * size_bytes))
+
+    return replace(
+        layout,
+        stages=tuple(
+            tuple(replace(file, size_bytes=part(file.size_bytes)) for file in stage)
+            for stage in layout.stages
+        ),
+        optimizer_file_bytes=part(layout.optimizer_file_bytes),
+    )
 
 
 def _stage_files(

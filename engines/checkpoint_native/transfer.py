@@ -218,11 +218,6 @@ class Transfers:
             self._move(LOAD, files, version, control, account)
         return Times(transfer_ns=time.monotonic_ns() - began_ns, sync_ns=0)
 
-    def discard(self, folder: Path) -> int:
-        """Removes these files and their drafts as far as they exist, and says how many did."""
-        paths = [folder / target.name for target in self._targets]
-        return remove_files(folder, [each.name for path in paths for each in (path, _draft(path))])
-
     def close(self) -> None:
         """Ends the executor's threads and frees its memory."""
         if self._executor is not None:
@@ -336,6 +331,12 @@ class Transfers:
         if self._io.fsync:
             sync_directory(folder)
             sync_directory(folder.parent)  # which may have the folder itself since now
+
+
+def discard(folder: Path, targets: Sequence[Target]) -> int:
+    """Removes files and their drafts as far as they exist, and says how many did."""
+    paths = [folder / target.name for target in targets]
+    return remove_files(folder, [each.name for path in paths for each in (path, _draft(path))])
 
 
 def _draft(path: Path) -> Path:

@@ -28,9 +28,9 @@ from ..contract import (
 )
 from ..errors import EngineError, JobError, storage_error
 from ..io_core.directory import MARKER, is_own, recognise
+from ..keeper import Program, keep
 from ..watch import end_with_parent
 from ..world import host_name
-from .keeper import Program, keep
 
 # Where the engine that planned the stage says what is to be started, below the stage's directory.
 START = "mlps-start.json"

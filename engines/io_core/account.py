@@ -178,6 +178,12 @@ class Account:
             self.last_ns = max(self.last_ns, other.last_ns)
             self.starved_ns += other.starved_ns
 
+    def forget_requests(self) -> None:
+        """Keeps transfers alone, where rows were no requests of anybody."""
+        self.requests = Requests()
+        for flow in (self.read, self.write):
+            flow.entries = Entries()
+
     def add(self, tally: Tally) -> None:
         """Adds a shard's tally."""
         with self._lock:

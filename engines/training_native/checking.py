@@ -17,12 +17,12 @@ import numpy as np
 
 from ..errors import EngineError, storage_error
 from ..io_core.control import Control
+from ..place import NAMED, named
 from .dataset import Dataset, Split
 from .files import PlannedFile, Sizes
 from .formats import check_file
 from .formats.tfrecord import index_path
 from .manifest import Manifest
-from .place import NAMED, named
 
 Level = Literal["sizes", "headers", "content"]
 Kind = Literal["missing", "size", "format", "content", "extra"]

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from ..contract import Document
 from ..errors import EngineError, storage_error
 from ..io_core.files import write_whole
+from ..version import mlps_version
 from .dataset import Dataset
 from .files import Sizes
 
@@ -120,7 +120,7 @@ def write_manifest(directory: Path, dataset: Dataset, manifest: Manifest) -> Non
     document = {
         "form": _FORM,
         "made_by": manifest.made_by,
-        "mlps": _version(),
+        "mlps": mlps_version(),
         "dataset": identity_of(dataset),
         "bytes": manifest.total_bytes,
         "table": {"name": TABLE, "sha256": manifest.sha256},
@@ -191,10 +191,3 @@ def _table(sizes_bytes: Sizes, crc32: Checksums) -> bytes:
     rows = np.empty(len(sizes_bytes), dtype=_ROW)
     rows["size_bytes"], rows["crc32"] = sizes_bytes, crc32
     return rows.tobytes()
-
-
-def _version() -> str:
-    try:
-        return version("mlps")
-    except PackageNotFoundError:
-        return "unknown"

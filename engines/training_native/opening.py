@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..io_core.control import Control
+from ..io_core.page_cache import evict, resident_pct
 from ..stage import Session
 from ..world import host_name
 from .layouts import Found, Layouts, find_layouts, joined, needs_layouts
 from .manifest import Manifest, read_manifest
-from .page_cache import evict, resident_pct
 from .workload import Training
 
 # Files of each rank that are looked at after all were dropped from the page cache.

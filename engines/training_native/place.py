@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ..contract import Job
-from ..errors import EngineError, JobError, storage_error
+from ..errors import EngineError, storage_error
 from ..io_core.directory import make_directory, remove_files, remove_if_empty
 from ..io_core.files import write_whole
+from ..place import lasting_directory, make_lasting, named, names_in
 from ..section import Section
 from .dataset import Dataset, dataset_of
 from .journal import EARLIER, journal_names
@@ -22,9 +22,6 @@ from .owner import OWNER
 OWN = "dataset"
 # Says which dataset is being generated; beside the journals.
 BEGUN = "dataset.json"
-# What a new file system may hold already.
-_IGNORED = frozenset({"lost+found"})
-NAMED = 5
 
 Found = Literal["nothing", "part", "all", "others"]
 Course = Literal["write", "check", "adopt"]
@@ -63,14 +60,7 @@ def dataset_directory(job: Job, section: Section) -> Path:
     """Where the dataset is, by the section `dataset`; raises JobError."""
     if is_own_dataset(section):
         return job.directory / OWN
-    named = section.text("directory")
-    directory = job.data_dir / named
-    if ".." in directory.parts or directory in (job.data_dir, *job.data_dir.parents):
-        raise JobError(
-            f"dataset.directory must be a directory below {job.data_dir} or a whole path of"
-            f" another, got {named!r}"
-        )
-    return directory
+    return lasting_directory(job, section.text("directory"), "dataset.directory")
 
 
 def course_of(directory: Path, dataset: Dataset, *, generate: bool) -> Course:
@@ -101,24 +91,15 @@ def course_of(directory: Path, dataset: Dataset, *, generate: bool) -> Course:
 
 def _look(directory: Path, dataset: Dataset) -> tuple[Found, list[str]]:
     """What is in a directory, with the names of it; raises EngineError for another dataset."""
-    names = _names(directory)
+    names = names_in(directory)
     if MANIFEST in names:
         read_manifest(directory, dataset)
         return "all", names
     begun = GENERATING in names and _begun(directory / GENERATING / BEGUN, dataset)
     if begun:
         return "part", names
-    others = [name for name in names if name not in (GENERATING, TABLE, *_IGNORED)]
+    others = [name for name in names if name not in (GENERATING, TABLE)]
     return ("others" if others else "nothing"), others
-
-
-def _names(directory: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in directory.iterdir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise storage_error(error, "list", directory) from error
 
 
 def _begun(path: Path, dataset: Dataset) -> bool:
@@ -155,17 +136,6 @@ def forget_generation(directory: Path) -> None:
 
 
 def make_place(directory: Path, job: Job) -> None:
-    """Makes a dataset's directory and, below data_dir, those above it; raises EngineError."""
-    if job.data_dir in directory.parents:
-        for above in reversed(directory.parents):
-            if job.data_dir in above.parents:
-                make_directory(above)
-    make_directory(directory)
+    """Makes a dataset's directory, and that of what is known of it; raises EngineError."""
+    make_lasting(directory, job)
     make_directory(directory / GENERATING)
-
-
-def named(names: Iterable[str], count: int | None = None) -> str:
-    """The first of some names, and how many more there are of `count`."""
-    every = list(names)
-    rest = (len(every) if count is None else count) - len(every[:NAMED])
-    return ", ".join(every[:NAMED]) + (f" and {rest} more" if rest else "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..contract import Document
 from ..io_core.meter import Moved
-from ..moved import merge_moved
+from ..moved import counted
 from .epochs import Times
 from .opening import Dropped
 from .workload import Training
@@ -109,23 +109,8 @@ def _epoch(number: int, ranks: Sequence[EpochRecord], training: Training) -> Doc
             sum(each.samples_dlio_per_s(training.reader.batch) for each in times), 6
         ),
         "read_bytes": sum(rank.read_bytes for rank in ranks),
-        "counted_read_bytes": _counted([rank.moved for rank in ranks]),
+        "counted_read_bytes": counted([rank.moved for rank in ranks], outward=False),
     }
-
-
-def _counted(ranks: Sequence[Sequence[Moved]]) -> dict[str, int]:
-    """Bytes in by the counters of all machines, of each kind that counts everywhere."""
-    merged = merge_moved(ranks, [""] * len(ranks))
-    counted = {}
-    for kind, key in (
-        ("device", "read_bytes"),
-        ("mount", "read_bytes"),
-        ("network", "receive_bytes"),
-    ):
-        counts = [entry.get(key) for entry in merged[kind]]
-        if counts and None not in counts:
-            counted[kind] = sum(counts)
-    return counted
 
 
 def _evaluation(ranks: Sequence[EvaluationRecord]) -> Document:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from ..io_core.blocks import BLOCK_BYTES
 from ..io_core.counts import Counter
 from ..io_core.histogram import Histogram
 from ..io_core.meter import counters_behind, moved_between, read_counts
-from ..meeting import Together
+from ..meeting import Beside, Together
 from ..observed import observed
 from ..result import Core, Plan
 from ..stage import Session
@@ -33,7 +32,6 @@ from .workload import Checkpoint, Evaluation, Training
 GENERATOR = "numpy Philox, one sequence for each epoch"
 # Files that stay open between reads where a file has several.
 OPEN_FILES = 64
-_BESIDE_S = 0.05
 
 DEVIATIONS = (
     "a step's computation lasts what was asked for, to the microsecond",
@@ -223,10 +221,11 @@ class Run:
         def write() -> None:
             if writes:
                 content = Content(self._session.job.seed + rank + 1)
-                _beside(
+                saving = Beside(
                     lambda: write_checkpoint(path, checkpoint.size_bytes, content, control),
-                    together.idle,
+                    "checkpoint",
                 )
+                saving.wait(together.idle)
                 self._count_write(checkpoint.size_bytes, time.monotonic_ns() - began_ns)
 
         if not together.do(write):
@@ -331,22 +330,3 @@ def _core(reader: Reader, reading: Reading) -> Core:
         rings=0,
         refused=reader.refused,
     )
-
-
-def _beside(work: Callable[[], None], idle: Callable[[], None]) -> None:
-    """Does what lasts in another thread, and raises what it raises; calls `idle` meanwhile."""
-    raised: list[BaseException] = []
-
-    def do() -> None:
-        try:
-            work()
-        except BaseException as error:  # raised again below
-            raised.append(error)
-
-    thread = threading.Thread(target=do, name="checkpoint", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_BESIDE_S)
-        idle()
-    for error in raised:
-        raise error

@@ -23,13 +23,13 @@ from ..io_core.account import Account, Tally
 from ..io_core.control import Control
 from ..io_core.files import sync_file_system
 from ..io_core.operations import STORE
+from ..io_core.page_cache import evict
 from ..result import Core
 from .content import PIECE_BYTES, Content
 from .dataset import Dataset
 from .files import PlannedFile, PlannedFiles
 from .formats import checksum, index_file, peak_bytes, pieces
 from .journal import ENTRY, Entries, Journal, no_entries
-from .page_cache import evict
 
 # All threads of a rank together write so much between two syncs, or for so long.
 _SYNC_BYTES = 256 * 2**20

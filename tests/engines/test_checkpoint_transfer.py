@@ -18,7 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlps.engines.checkpoint_native import transfer
-from mlps.engines.checkpoint_native.transfer import Content, Io, Target, Transfers, io_of
+from mlps.engines.checkpoint_native.transfer import (
+    Content,
+    Io,
+    Target,
+    Transfers,
+    discard,
+    io_of,
+)
 from mlps.engines.errors import EngineError, JobError
 from mlps.engines.io_core import files as io_files
 from mlps.engines.io_core.account import Account
@@ -53,6 +60,7 @@ class Rank:
     def __init__(self, directory, *, targets=TARGETS, content=CONTENT, **changes):
         self.directory = directory
         self.control, self.account = Control(), Account()
+        self.targets = targets
         self.transfers = Transfers(replace(IO, **changes), content, targets)
         self.transfers.ready(directory)
 
@@ -64,6 +72,9 @@ class Rank:
 
     def load(self, version=1, *, of=None):
         return self._carried_out(self.transfers.load, self.folder(of or version), version)
+
+    def discard(self, version):
+        return discard(self.folder(version), self.targets)
 
     def _carried_out(self, work, folder, version):
         self.control, self.account = Control(), Account()
@@ -379,12 +390,12 @@ def test_without_it_a_file_grows(rank, monkeypatch):
 
 def test_discard_removes_its_files_and_drafts_alone(rank):
     own = rank(rename=True)
-    assert own.transfers.discard(own.folder(1)) == 0
+    assert own.discard(1) == 0
     own.save()
     other = own.folder(1) / "other.pt"
     other.write_bytes(b"other")
     (own.folder(1) / f"{TARGETS[1].name}.part").write_bytes(b"draft")
-    assert own.transfers.discard(own.folder(1)) == len(TARGETS) + 1
+    assert own.discard(1) == len(TARGETS) + 1
     assert sizes_in(own.folder(1)) == {"other.pt": 5}
 
 
@@ -397,7 +408,7 @@ def test_a_stop_ends_a_save_early_and_nothing_gets_its_name(rank, core):
     assert 0 < own.account.write.total_bytes < 2**28
     assert own.control.moved_bytes() == (0, own.account.write.total_bytes)
     assert [path.name for path in own.folder(1).iterdir()] == ["large.pt.part"]
-    assert own.transfers.discard(own.folder(1)) == 1
+    assert own.discard(1) == 1
 
 
 def test_a_stop_ends_a_load_early(rank, core):
@@ -445,7 +456,7 @@ def test_what_was_discarded_gives_its_space_back_at_once(rank, core, full_place)
     for version in (1, 2, 3):
         own.save(version)
         own.load(version)
-        assert own.transfers.discard(own.folder(version)) == 1
+        assert own.discard(version) == 1
 
 
 def test_a_full_file_system_says_so(rank, core, full_place):
@@ -454,7 +465,7 @@ def test_a_full_file_system_says_so(rank, core, full_place):
         own.save()
     assert str(caught.value).startswith(f"cannot write {own.folder(1)}/large.pt at offset ")
     assert str(caught.value).endswith(": No space left on device (ENOSPC)")
-    assert own.transfers.discard(own.folder(1)) == 1
+    assert own.discard(1) == 1
     own = rank(full_place, core=core, targets=[LARGE])
     with pytest.raises(EngineError) as caught:
         own.save()
@@ -462,14 +473,14 @@ def test_a_full_file_system_says_so(rank, core, full_place):
         f"cannot reserve {LARGE.size_bytes} bytes for {own.folder(1)}/large.pt:"
         " No space left on device (ENOSPC)"
     )
-    assert own.transfers.discard(own.folder(1)) == 1
+    assert own.discard(1) == 1
 
 
 def test_a_rank_without_files_has_nothing_to_do(rank, core):
     own = rank(targets=[], core=core)
     own.save()
     own.load()
-    assert own.transfers.discard(own.folder(1)) == 0
+    assert own.discard(1) == 0
     assert (own.account.write.total_bytes, own.account.read.total_bytes) == (0, 0)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
+
+import pytest
 
 from mlps.engines.errors import EngineError
 from mlps.engines.io_core.control import Control
-from mlps.engines.meeting import SoloMeeting, Together
+from mlps.engines.meeting import Beside, SoloMeeting, Together
 
 
 class Others(SoloMeeting):
@@ -71,3 +74,35 @@ def test_messages_are_seen_to_now_and_then_and_not_at_each_step():
         count += 1
     assert 2 <= len(looked) <= 5
     assert count > 100 * len(looked)
+
+
+# ---------------------------------------------------------------- beside
+
+
+def test_messages_are_seen_to_while_work_goes_on_beside():
+    over, looks = threading.Event(), []
+
+    def idle():
+        looks.append(1)
+        if len(looks) == 2:
+            over.set()
+
+    Beside(lambda: over.wait(10) or None, "work").wait(idle)
+    assert len(looks) >= 2
+
+
+def test_what_work_beside_raises_comes_up_here():
+    def fail():
+        raise EngineError("no space")
+
+    beside = Beside(fail, "work")
+    with pytest.raises(EngineError, match="no space"):
+        beside.wait(lambda: None)
+    with pytest.raises(EngineError, match="no space"):
+        beside.check()
+
+
+def test_work_that_goes_well_has_nothing_to_raise():
+    beside = Beside(lambda: None, "work")
+    beside.wait(lambda: None)
+    beside.check()

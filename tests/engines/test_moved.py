@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mlps.engines.io_core.counts import Counts
 from mlps.engines.io_core.meter import Moved, Span
-from mlps.engines.moved import merge_moved
+from mlps.engines.moved import counted, merge_moved
 
 
 def moved(first, last, *, kind="device", machine="m", name="sda", window=None, facts=None):
@@ -84,3 +84,14 @@ def test_ranks_of_a_machine_moved_what_lies_between_the_first_and_the_last_readi
     (entry,) = merge_moved(ranks, ["a"] * len(ranks))["device"]
     begin, end = min(begin for begin, _ in spans), max(end for _, end in spans)
     assert entry["read_bytes"] == sum(steps[begin + 1 : end + 1])
+
+
+def test_bytes_of_a_direction_are_those_of_kinds_that_count_everywhere():
+    network = {"kind": "network", "facts": {"interfaces": ["eth0"]}}
+    ranks = [
+        [moved((1, 2), (3, 9)), moved((0, 0), (5, 6), **network)],
+        [moved((0, 0), (10, 20), machine="n"), moved((0, 0), None, kind="mount", facts={})],
+    ]
+    assert counted(ranks, outward=False) == {"device": 12, "network": 5}
+    assert counted(ranks, outward=True) == {"device": 27, "network": 6}
+    assert counted([[], []], outward=True) == {}

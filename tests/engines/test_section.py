@@ -92,6 +92,7 @@ def test_any_other_value_is_named_with_its_key(getter, arguments, value, text):
         ("positive", ()),
         ("flag", ()),
         ("text", ()),
+        ("texts", ()),
         ("choice", (("a",),)),
     ],
 )
@@ -113,3 +114,11 @@ def test_null_is_as_good_as_nothing_where_a_key_may_be_left_out():
     ]
     assert section.count_or_none("none") is None
     assert section.positive_or_none("none") is None
+
+
+def test_a_list_of_texts():
+    assert Section({"words": ["a", ""]}).texts("words") == ("a", "")
+    assert Section({"words": []}).texts("words") == ()
+    for wrong in ("a", [1], None, {"a": 1}):
+        with pytest.raises(JobError, match="words must be a list of texts"):
+            Section({"words": wrong}).texts("words")

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,6 +26,9 @@ import psutil
 # From SIGTERM to SIGKILL for the program.
 STOP_GRACE_S = 5.0
 _KILL_LIMIT_S = 5.0
+_NAP_S = 0.05
+# Of what a program says, the end is kept.
+_SAID_BYTES = 4096
 
 _PR_SET_CHILD_SUBREAPER = 36
 # What a shell says of a program that could not be started.
@@ -79,7 +82,79 @@ def keep(program: Program) -> End:
     return End(**json.loads(text))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """How a program ended, and the end of what it said on both its outputs."""
+
+    exit_status: int
+    words: str
+
+
+def keep_until(
+    argv: Sequence[str], env: Mapping[str, str], stopped: Callable[[], bool]
+) -> Said | None:
+    """Run a program beside the threads of this process; None if it was `stopped`, and killed then.
+
+    The keeper is a process that was started anew: one with threads must not fork. Raises OSError.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__, *argv],
+        env=dict(env),
+        cwd="/",
+        # The lifeline: it is closed when this process ends, however that happens.
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin and process.stdout and process.stderr
+    answer, said = process.stdout.fileno(), process.stderr.fileno()
+    ears = _Ears(answer, said)
+    with process.stdin as lifeline, process.stdout, process.stderr:
+        stop_at: float | None = None
+        while answer in ears.open:
+            ears.listen(_NAP_S)
+            if stop_at is None and stopped():
+                stop_at = time.monotonic()
+                lifeline.close()
+            # A program of another user cannot be killed: it is not waited for.
+            if stop_at is not None and time.monotonic() - stop_at > 2 * _KILL_LIMIT_S:
+                return None
+        ears.listen(0)
+    process.wait()
+    if stop_at is not None:
+        return None
+    text = ears.heard[answer]  # none from a keeper that was killed
+    status = int(json.loads(text)["exit_status"]) if text else -signal.SIGKILL
+    return Said(exit_status=status, words=ears.heard[said].decode(errors="replace"))
+
+
+class _Ears:
+    """The end of what has come through some pipes, and which of these are still open."""
+
+    def __init__(self, *pipes: int) -> None:
+        self.open = set(pipes)
+        self.heard = dict.fromkeys(pipes, b"")
+
+    def listen(self, limit_s: float) -> None:
+        """Waits for a moment, and takes what there is then."""
+        poll = select.poll()
+        for pipe in self.open:
+            poll.register(pipe, select.POLLIN)
+        for pipe, _ in poll.poll(1000 * limit_s):
+            data = os.read(pipe, 1 << 16)
+            self.heard[pipe] = (self.heard[pipe] + data)[-_SAID_BYTES:]
+            if not data:
+                self.open.discard(pipe)
+
+
 # ---------------------------------------------------------------- in the keeper
+
+
+def _keep_here() -> NoReturn:
+    """The whole life of a keeper that was started anew, by the words of its command line."""
+    env = dict(os.environ)
+    argv = tuple(sys.argv[1:])
+    _be_keeper(Program(argv=argv, env=env, directory=Path("/"), stdout=None), 0, 1)
 
 
 def _be_keeper(program: Program, lifeline: int, answer: int) -> NoReturn:
@@ -177,3 +252,7 @@ def _kill_family() -> None:
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _keep_here()

@@ -1,0 +1,27 @@
+"""Who counts what storage has moved, rather than memory. Pure."""
+
+from __future__ import annotations
+
+from .canonical import Document
+from .mount_types import NETWORK_TYPES, SERVER_COUNTED
+
+# Counters are compared from this many bytes on; below, other I/O weighs in.
+COUNTED_LEAST_BYTES = 256 * 2**20
+
+# Those who count, in words.
+COUNTERS = {"device": "the block devices", "mount": "the mounts", "network": "the networks"}
+
+
+def counting_kind(result: Document) -> str | None:
+    """Whose count of bytes tells what storage served, rather than memory; None: nobody's.
+
+    On a local file system that is the block device, on NFS the mount, which counts what servers
+    sent, and on others of a network its interfaces, unless data may go past them.
+    """
+    types = {entry["type"] for entry in result.get("mount", [])}
+    if not types & NETWORK_TYPES:
+        return "device"
+    if types <= SERVER_COUNTED:
+        return "mount"
+    unseen = any(entry.get("unseen") for entry in result.get("network", []))
+    return "network" if types <= NETWORK_TYPES and not unseen else None
