@@ -17,15 +17,15 @@ _KEY = "eviction.command"
 _LAST_LINES = 3
 
 
-def drop(paths: Sequence[Path], control: Control, *, durable: bool) -> None:
+def drop(paths: Sequence[Path], control: Control) -> None:
     """Drops files from the page cache, counted one by one, until the control stops it.
 
-    With `durable` they are made so first: what is not stays in memory. Raises EngineError.
+    They are made durable first, for what is not stays in memory. Raises EngineError.
     """
     for path in paths:
         if control.stopped:
             return
-        evict(path.parent, [path.name], durable=durable)
+        evict(path.parent, [path.name], durable=True)
         control.done += 1
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..contract import Job
-from ..errors import EngineError, storage_error
+from ..errors import EngineError, JobError, storage_error
 from ..io_core.directory import claim, is_own, make_directory, remove_files
 from ..io_core.files import sync_directory
 from ..place import lasting_directory, make_lasting, named, names_in
@@ -36,10 +36,14 @@ def place_of(job: Job) -> Place:
     section = Section(job.benchmark)
     if section.value("directory") is None:
         return Place(directory=job.directory / OWN, kept=False)
-    named_directory = section.text("directory")
-    return Place(
-        directory=lasting_directory(job, named_directory, "benchmark.directory"), kept=True
-    )
+    directory = lasting_directory(job, section.text("directory"), "benchmark.directory")
+    # Only there is the space looked at, and the file system compared with that of the results.
+    if job.data_dir not in directory.parents:
+        raise JobError(
+            f"benchmark.directory must be a directory below {job.data_dir}, got {str(directory)!r}:"
+            " set data_dir to a directory above it"
+        )
+    return Place(directory=directory, kept=True)
 
 
 def make_ready(place: Place, job: Job) -> None:

@@ -41,6 +41,8 @@ class Run:
         pause_s: float,
     ) -> None:
         self.records: list[Record] = []
+        # When the first checkpoint began.
+        self.began_unix_s = 0.0
         self._outcome = outcome
         self._transfers = transfers
         self._targets = targets
@@ -111,6 +113,8 @@ class Run:
             return False
         if not together.meet():
             return False
+        if number == 1:
+            self.began_unix_s = time.time()
         folder, control = self._folder(number), together.control
         save = partial(self._transfers.save, folder, number, control, self._account)
         timed = Timed(together, number, self._counters, save)

@@ -134,24 +134,17 @@ class CheckpointEngine:
 def write(session: Session) -> None:
     """Writes all checkpoints, each by all ranks at once."""
     setting = session.agree(lambda: _setting(session.job, session.ranks))
-    workload, place, rank = setting.workload, setting.place, session.rank
+    workload, rank = setting.workload, session.rank
     targets = session.agree(lambda: setting.targets(rank))
     manifest = _begin(session, setting)
     with closing(setting.transfers(targets, manifest, rank)) as transfers:
         run = setting.run(session, transfers, targets)
         session.phase("opening", run.ready, unit="files", total=0)
-        noted = _Noted(place.directory, manifest, keep_last=workload.keep_last)
-
-        def note(number: int) -> None:
-            if rank == 0:
-                noted.add(number)
-
-        def forget(number: int) -> None:
-            if workload.keep_last and number > 1:
-                run.discard(number - 1)
+        ledger = _Ledger(setting, manifest, run, rank)
 
         def go(together: Together) -> None:
-            run.write(together, workload.writes, workload.steps, (note, forget))
+            completed = (ledger.note, ledger.forget)
+            run.write(together, workload.writes, workload.steps, completed)
 
         steps = None if workload.steps is None else asdict(workload.steps)
         facts = setting.facts("write", planned=workload.writes, training=steps)
@@ -159,28 +152,41 @@ def write(session: Session) -> None:
             session.steps("writing", go, total=workload.writes)
 
 
-class _Noted:
-    """The manifest as rank 0 writes it anew after each checkpoint."""
+class _Ledger:
+    """What ranks do once all have completed a checkpoint."""
 
-    def __init__(self, directory: Path, manifest: Manifest, *, keep_last: bool) -> None:
-        self._directory = directory
+    def __init__(self, setting: Setting, manifest: Manifest, run: Run, rank: int) -> None:
+        self._directory = setting.place.directory
+        self._keep_last = setting.workload.keep_last
         self._manifest = manifest
-        self._keep_last = keep_last
+        self._run = run
+        self._rank = rank
 
-    def add(self, number: int) -> None:
-        """Notes a checkpoint that all ranks have completed just now; raises EngineError."""
+    def note(self, number: int) -> None:
+        """Rank 0 writes the manifest anew, with this checkpoint; raises EngineError."""
+        if self._rank != 0:
+            return
         before = () if self._keep_last else self._manifest.checkpoints
         self._manifest = replace(
-            self._manifest, checkpoints=(*before, number), end_unix_s=time.time()
+            self._manifest,
+            checkpoints=(*before, number),
+            start_unix_s=self._run.began_unix_s,
+            end_unix_s=time.time(),
         )
         write_manifest(self._directory, self._manifest)
+
+    def forget(self, number: int) -> None:
+        """Removes the one before, where the last alone is kept; raises EngineError."""
+        if self._keep_last and number > 1:
+            self._run.discard(number - 1)
 
 
 def _begin(session: Session, setting: Setting) -> Manifest:
     """Makes the directory; the manifest of checkpoints of which none is there yet."""
     job = session.job
     hosts = tuple(session.exchange(host_name()))
-    key, now_s = session.exchange((run_key(job.run_id, time.time_ns()), time.time()))[0]
+    # Of every write stage another: what an earlier one has left is not taken for this one's.
+    key = session.exchange(run_key(job.run_id, time.time_ns()))[0]
     manifest = Manifest(
         run_id=job.run_id,
         job_sha256=job.sha256,
@@ -190,8 +196,8 @@ def _begin(session: Session, setting: Setting) -> Manifest:
         row_bytes=setting.workload.io.io_size_bytes,
         hosts=hosts,
         checkpoints=(),
-        start_unix_s=now_s,
-        end_unix_s=now_s,
+        start_unix_s=0,
+        end_unix_s=0,
     )
 
     def make(_: Control) -> None:
@@ -241,7 +247,7 @@ class Reading:
                 run_command(eviction.command, control)
             return
         paths = [path for number in numbers for path in self.paths(number)]
-        drop(paths, control, durable=not self.setting.workload.io.fsync)
+        drop(paths, control)
 
 
 def evict(session: Session) -> None:

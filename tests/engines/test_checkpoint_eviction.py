@@ -79,19 +79,13 @@ def mark(tmp_path):
 
 def test_what_is_not_durable_is_made_so_and_dropped(files):
     control = Control()
-    drop(files, control, durable=True)
+    drop(files, control)
     assert control.done == 3
     assert residency(files).pct < 1
 
 
-def test_what_is_durable_is_dropped(files):
-    os.sync()
-    drop(files, Control(), durable=False)
-    assert residency(files).pct < 1
-
-
 def test_only_the_named_files_are_dropped(files):
-    drop(files[:1], Control(), durable=True)
+    drop(files[:1], Control())
     assert residency(files[1:]).pct > 99
 
 
@@ -99,14 +93,14 @@ def test_a_missing_file_is_named_after_those_before_it(files):
     files[1].unlink()
     control = Control()
     with pytest.raises(EngineError, match=r"drop from the page cache .*/b: No such file"):
-        drop(files, control, durable=True)
+        drop(files, control)
     assert control.done == 1
 
 
 def test_a_stopped_rank_drops_no_more(files):
     control = Control()
     control.stop()
-    drop(files, control, durable=True)
+    drop(files, control)
     assert control.done == 0
 
 
