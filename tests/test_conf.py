@@ -324,6 +324,11 @@ EFFECTS = {
     "benchmark.stages.if_any": (
         {"benchmark.trace": 0}, [{**STAGE, "if_any": "trace"}], launches
     ),
+    "benchmark.stages.kept_with": (
+        {"benchmark.stages": [{**STAGE, "undone_by": "run"}]},
+        [{**STAGE, "undone_by": "run", "kept_with": "users"}],
+        launches,
+    ),
     "benchmark.stages.undone_by": ({}, [{**STAGE, "undone_by": "run"}], launches),
     "benchmark.stages.time_limit_s": ({}, [{**STAGE, "time_limit_s": 7}], limits),
     "benchmark.options": ({}, [{"name": "a", "set": {}}], launches),
