@@ -415,7 +415,7 @@ def test_each_key_has_an_effect(make_document, key):
     target = match[1] if match else key
     if match:
         bare = {"benchmark.stages": [STAGE], "benchmark.options": [{"name": "a", "set": {}}]}
-        around = around | {target: bare[target]}
+        around = {target: bare[target]} | around
     before = build(make_document(around), {})
     after = build(make_document({**around, target: value}), {})
     assert shown(before) != shown(after)
