@@ -203,7 +203,7 @@ def _stages(
             each=item["each"],
             measured=item.get("measured", False),
             when=_when(benchmark, item, where, problems),
-            undone_by=item.get("undone_by"),
+            undone_by=_undone_by(benchmark, item, where, problems),
             time_limit_s=item.get("time_limit_s", benchmark["time_limit_s"]),
         )
         for item in benchmark["stages"]
@@ -237,6 +237,22 @@ def _when(
         )
         problems.append(problem_at("benchmark.stages", text, where))
     return when if count else "never"
+
+
+def _undone_by(
+    benchmark: Document, item: Document, where: Mapping[str, str], problems: list[Problem]
+) -> str | None:
+    """Who removes what a stage makes: nobody where the key is set that it is kept with."""
+    undone_by: str | None = item.get("undone_by")
+    key = item.get("kept_with")
+    if key is None:
+        return undone_by
+    if key not in benchmark:
+        text = (
+            f"what stage {item['name']} makes is kept with {key}, but there is no benchmark.{key}"
+        )
+        problems.append(problem_at("benchmark.stages", text, where))
+    return undone_by if benchmark.get(key) is None else None
 
 
 def _selection_problems(spec: JobSpec, where: Mapping[str, str]) -> list[Problem]:

@@ -324,6 +324,11 @@ EFFECTS = {
     "benchmark.stages.if_any": (
         {"benchmark.trace": 0}, [{**STAGE, "if_any": "trace"}], launches
     ),
+    "benchmark.stages.kept_with": (
+        {"benchmark.stages": [{**STAGE, "undone_by": "run"}]},
+        [{**STAGE, "undone_by": "run", "kept_with": "users"}],
+        launches,
+    ),
     "benchmark.stages.undone_by": ({}, [{**STAGE, "undone_by": "run"}], launches),
     "benchmark.stages.time_limit_s": ({}, [{**STAGE, "time_limit_s": 7}], limits),
     "benchmark.options": ({}, [{"name": "a", "set": {}}], launches),
@@ -410,7 +415,7 @@ def test_each_key_has_an_effect(make_document, key):
     target = match[1] if match else key
     if match:
         bare = {"benchmark.stages": [STAGE], "benchmark.options": [{"name": "a", "set": {}}]}
-        around = around | {target: bare[target]}
+        around = {target: bare[target]} | around
     before = build(make_document(around), {})
     after = build(make_document({**around, target: value}), {})
     assert shown(before) != shown(after)

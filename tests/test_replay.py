@@ -104,6 +104,42 @@ def test_resume_runs_no_stage_of_a_finished_option(play, player, again):
     assert done.verdict.exit_code == 0
 
 
+# Of a job that saves, makes cold and loads.
+SAVES = [
+    {"name": "save", "each": "trial", "measured": True, "undone_by": "cleanup"},
+    {"name": "cool", "each": "trial", "undone_by": "cleanup"},
+    {"name": "load", "each": "trial", "measured": True},
+    {"name": "cleanup", "each": "job", "when": "always"},
+]
+
+
+def test_resume_makes_cold_again_what_is_saved_again(play, player, again):
+    changes = {"benchmark.stages": SAVES}
+    failed = play(player, changes, behaviours={"load-0": "die"}).archive
+    player.behave()
+    player.stages()
+    assert again(resume_request(failed.root)).result["status"] == "complete"
+    assert player.stages() == ["save-0", "cool-0", "load-0", "cleanup"]
+
+
+def test_resume_saves_nothing_again_that_was_kept(play, player, again):
+    kept = [SAVES[0] | {"kept_with": "users"}, *SAVES[1:]]
+    failed = play(player, {"benchmark.stages": kept}, behaviours={"load-0": "die"}).archive
+    player.behave()
+    player.stages()
+    request = resume_request(failed.root)
+    assert sorted(request.finished) == ["00-save-0"]
+    assert again(request).result["status"] == "complete"
+    assert player.stages() == ["cool-0", "load-0", "cleanup"]
+
+
+def test_a_job_that_only_saved_and_has_removed_it_is_finished(play, player):
+    changes = {"benchmark.stages": [SAVES[0], SAVES[3]]}
+    done = play(player, changes).archive
+    with pytest.raises(ArchiveError, match="every stage is finished"):
+        resume_request(done.root)
+
+
 def test_a_stage_whose_argv_is_another_is_run_again(play, player):
     archive = play(player, {"benchmark.stages": KEEPS}, behaviours={"run-0": "die"}).archive
     evidence = read_evidence(archive)

@@ -251,3 +251,21 @@ def test_a_stage_needs_a_number_that_it_is_for(make_document, key, value):
         f"benchmark.stages: stage run is left out where {key} is 0, but benchmark.{key} is no "
         "number"
     )
+
+
+UNDONE = {"name": "run", "each": "trial", "undone_by": "run"}
+
+
+@pytest.mark.parametrize(("kept", "undone_by"), [(None, "run"), ("there", None), (0, None)])
+def test_what_is_kept_is_not_undone(make_document, kept, undone_by):
+    document = make_document({"benchmark.stages": [UNDONE | {"kept_with": "directory"}]})
+    document["benchmark"]["directory"] = kept
+    assert build(document, {}).stages[0].undone_by == undone_by
+
+
+def test_a_stage_is_kept_with_a_key_that_there_is(make_document):
+    document = make_document({"benchmark.stages": [UNDONE | {"kept_with": "nosuch"}]})
+    assert refused(document) == (
+        "benchmark.stages: what stage run makes is kept with nosuch, but there is no "
+        "benchmark.nosuch"
+    )
