@@ -251,6 +251,7 @@ def _setting(section: Document, job: CheckpointJob | None, evicted: Document | N
         "checkpoint_gib": layout_bytes(layout) / GIB,
         "formula_gib": layout["formula_bytes"] / GIB,
         "table_gib": None if job is None else job.table_gib,
+        "durable": None if job is None else job.fsync,
         "accelerators_gib": None if job is None else job.all_memory_gib,
         "files": layout["model_files"] + layout["optimizer_files"],
         "rank_gib_least": layout["rank_bytes_least"] / GIB,

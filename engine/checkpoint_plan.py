@@ -12,7 +12,7 @@ from .canonical import Document
 from .checkpoint_job import CheckpointJob, checkpoint_jobs
 from .checkpoint_metrics import layout_bytes
 from .checkpoint_rules import judge_form, judge_told_accelerators, told_layout
-from .needs import Needs, ask_needs
+from .needs import Needs, ask_needs, refusal
 from .plan import Plan
 from .rank_environment import rank_environment
 from .rules import Finding
@@ -23,7 +23,10 @@ from .units import GIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSize:
-    """The checkpoint of a job, of its largest option; without needs, why the engine has none."""
+    """The checkpoint of a job; without needs, why the engine states none.
+
+    Of several options the sizes are those that need most on disk, all else is the first one's.
+    """
 
     job: CheckpointJob
     needs: Needs | None
@@ -36,16 +39,8 @@ class CheckpointSize:
     def findings(self, spec: JobSpec) -> list[Finding]:
         """What is known to be wrong before the run."""
         facts = {} if self.needs is None else self.needs.facts
-        return [*judge_form(spec), *judge_told_accelerators(spec, facts), *self._failed(spec)]
-
-    def _failed(self, spec: JobSpec) -> Iterator[Finding]:
-        if self.needs is None:
-            yield Finding(
-                rule="ENV-02",
-                severity="error",
-                key="benchmark",
-                text=f"engine {spec.engine} cannot run this job: {self.trouble}",
-            )
+        refused = [refusal(spec, self.trouble)] if self.needs is None else []
+        return [*judge_form(spec), *judge_told_accelerators(spec, facts), *refused]
 
     def as_document(self) -> Document | None:
         """What `mlps plan --json` holds as `checkpoint`."""

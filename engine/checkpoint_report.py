@@ -25,13 +25,13 @@ _COLUMNS = (
     ("counted_pct", "by storage, %", 1),
 )
 
-# Verbs of a phase: what was done, and what is true of a checkpoint at its end.
-_WORDS = {"save": ("saved", "durable"), "load": ("loaded", "in memory")}
+# What was done in a phase.
+_VERBS = {"save": "saved", "load": "loaded"}
 
 
 def phase_of(values: Mapping[str, object]) -> str | None:
     """`save` or `load` by the names of metrics; None where no checkpoint was written or read."""
-    return next((phase for phase in _WORDS if f"{phase}_gib_s" in values), None)
+    return next((phase for phase in _VERBS if f"{phase}_gib_s" in values), None)
 
 
 def checkpoint_headline(values: Document) -> str:
@@ -84,7 +84,8 @@ def write_checkpoints(out: TextIO, values: Document, notes: Document) -> None:
     means = {name: spread["mean"] for name, spread in values.items()}
     phase = phase_of(means)
     if phase is not None:
-        out.writelines(f"{line}\n" for line in _lines(phase, means, values))
+        end = _end(phase, notes["checkpointing"])
+        out.writelines(f"{line}\n" for line in _lines(phase, end, means, values))
         _write_table(out, notes["checkpoints"])
     out.writelines(f"{line}\n" for line in _setting(notes["checkpointing"], means))
 
@@ -99,13 +100,22 @@ def write_partial(out: TextIO, notes: Document) -> None:
         _write_table(out, [part["checkpoints"]])
 
 
-def _lines(phase: str, means: Mapping[str, float], values: Document) -> Iterator[str]:
-    verb, end = _WORDS[phase]
+def _end(phase: str, setting: Document) -> str:
+    """What a rank has come to when its time ends."""
+    if phase == "load":
+        return "had read its part"
+    return (
+        "had handed over its part" if setting["durable"] is False else "had made its part durable"
+    )
+
+
+def _lines(phase: str, end: str, means: Mapping[str, float], values: Document) -> Iterator[str]:
+    verb = _VERBS[phase]
     count = means[f"{phase}_checkpoints"]
     yield (
         f"{verb} {count:.0f} {noun(count, 'checkpoint')} of {means['checkpoint_gib']:,.2f} GiB at "
-        f"{means[f'{phase}_gib_s']:.3f} GiB/s: {means[f'{phase}_s']:.2f} s until the last rank's "
-        f"part was {end} (least {values[f'{phase}_min_s']['min']:.2f} s, median "
+        f"{means[f'{phase}_gib_s']:.3f} GiB/s: {means[f'{phase}_s']:.2f} s until the last rank "
+        f"{end} (least {values[f'{phase}_min_s']['min']:.2f} s, median "
         f"{means[f'{phase}_median_s']:.2f} s, most {values[f'{phase}_max_s']['max']:.2f} s)"
     )
     yield (

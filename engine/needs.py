@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from .canonical import Document
 from .children import Answer, Command, run_all
 from .plan import Plan, engine_command
+from .rules import Finding
 from .spec import JobSpec
 
 NEEDS_LIMIT_S = 60.0
@@ -73,6 +74,16 @@ def ask_needs(spec: JobSpec, plan: Plan, env: Mapping[str, str]) -> Needs:
     """
     answers = run_all(needs_commands(spec, sys.executable, plan.ranks, env))
     return largest([needs_of(answer) for answer in answers])
+
+
+def refusal(spec: JobSpec, said: str) -> Finding:
+    """The finding that a job's engine cannot run it, in the engine's words."""
+    return Finding(
+        rule="ENV-02",
+        severity="error",
+        key="benchmark",
+        text=f"engine {spec.engine} cannot run this job: {said}",
+    )
 
 
 def largest(found: Sequence[Needs]) -> Needs:

@@ -20,7 +20,7 @@ from .launch import JOB_VARIABLE, RUN_VARIABLE, build_argv
 from .lockfile import Lockfile, compare, in_words, pip_commands, read_lockfile
 from .lockfile import names as names_of
 from .muster import Muster, call_muster, judge_muster
-from .needs import Needs, largest, needs_commands, needs_of
+from .needs import Needs, largest, needs_commands, needs_of, refusal
 from .options import find_options
 from .plan import Plan
 from .rank_environment import find_program, rank_environment
@@ -198,19 +198,10 @@ def _needs(check: _Check, replies: _Replies) -> Needs | None:
         try:
             found.append(needs_of(answer))
         except (ValueError, KeyError, TypeError) as error:
-            check.findings.append(_engine_failed(check.spec, answer, error))
+            said = str(error) if answer.exit_status != 0 else f"{type(error).__name__}: {error}"
+            check.findings.append(refusal(check.spec, said))
             return None
     return largest(found)
-
-
-def _engine_failed(spec: JobSpec, answer: Answer, error: Exception) -> Finding:
-    said = str(error) if answer.exit_status != 0 else f"{type(error).__name__}: {error}"
-    return Finding(
-        rule="ENV-02",
-        severity="error",
-        key="benchmark",
-        text=f"engine {spec.engine} cannot run this job: {said}",
-    )
 
 
 # ---------------------------------------------------------------- the hosts

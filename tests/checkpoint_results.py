@@ -6,6 +6,7 @@ import copy
 
 from official_jobs import official_spec
 
+from mlps.engine.plan import make_plan
 from mlps.engine.spec import JobSpec
 
 GIB = 2**30
@@ -121,3 +122,25 @@ FITTING = {
 def checkpoint_spec(changes=None, *, benchmark="checkpointing/quick", fitting=True) -> JobSpec:
     """A job of checkpointing with some dotted keys changed."""
     return official_spec(benchmark, {**(FITTING if fitting else {}), **(changes or {})})
+
+
+COMPLETE = {"status": "complete", "reason": None, "message": None, "elapsed_s": 1.0}
+
+
+class Job:
+    """A job whose stages all ended well and reported what fits its configuration."""
+
+    def __init__(self, make_result, changes=None):
+        self.spec = checkpoint_spec(changes)
+        self.plan = make_plan(self.spec, python="/python")
+        sections = {"write": written, "evict": evicted, "read": read}
+        self.results = {
+            launch.name: make_result(ranks=4, checkpointing=sections[launch.stage]())
+            for launch in self.plan.launches
+            if launch.stage in sections
+        }
+        self.outcomes = {launch.name: dict(COMPLETE) for launch in self.plan.launches}
+
+    def section(self, name):
+        """What a stage reported of checkpointing."""
+        return self.results[name]["checkpointing"]

@@ -6,14 +6,16 @@ import pytest
 from checkpoint_results import (
     GIB,
     START_UNIX_S,
+    Job,
     checkpoint_of,
-    checkpoint_spec,
     evicted,
     eviction_of,
     layout_of,
     read,
     written,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlps.engine.checkpoint_job import checkpoint_jobs
 from mlps.engine.checkpoint_metrics import (
@@ -24,9 +26,7 @@ from mlps.engine.checkpoint_metrics import (
 )
 from mlps.engine.collect import collect, stage_metrics
 from mlps.engine.host_documents import HostFacts
-from mlps.engine.plan import make_plan
 
-COMPLETE = {"status": "complete", "reason": None, "message": None, "elapsed_s": 1.0}
 WRITE, EVICT, READ = "00-write-0", "01-evict-0", "02-read-0"
 
 
@@ -158,22 +158,24 @@ def test_rows_are_what_each_checkpoint_did(make_result):
     assert checkpoint_rows(make_result()) == []
 
 
+@given(st.lists(st.floats(0.01, 1e5), min_size=1, max_size=12))
+def test_means_lie_between_extremes(make_result, walls_s):
+    found = [checkpoint_of(number, wall_s=wall) for number, wall in enumerate(walls_s, 1)]
+    section = written(*found, planned=len(found))
+    metrics = checkpoint_metrics(make_result(ranks=4, checkpointing=section))
+    least, most = metrics["save_min_s"], metrics["save_max_s"]
+    assert (least, most) == (min(walls_s), max(walls_s))
+    for name in ("save_s", "save_median_s"):
+        assert least * (1 - 1e-9) <= metrics[name] <= most * (1 + 1e-9)
+    assert 4 / most * (1 - 1e-9) <= metrics["save_gib_s"] <= 4 / least * (1 + 1e-9)
+    assert metrics["save_rank0_gib_s"] >= metrics["save_gib_s"] >= metrics["save_rank_least_gib_s"]
+
+
 # ---------------------------------------------------------------- a whole job
 
 
-class Job:
-    """What the stages of a job of one trial reported, and how they ended."""
-
-    def __init__(self, make_result, changes=None):
-        self.spec = checkpoint_spec(changes)
-        self.plan = make_plan(self.spec, python="/python")
-        sections = {"write": written, "evict": evicted, "read": read}
-        self.results = {
-            launch.name: make_result(ranks=4, checkpointing=sections[launch.stage]())
-            for launch in self.plan.launches
-            if launch.stage in sections
-        }
-        self.outcomes = {launch.name: dict(COMPLETE) for launch in self.plan.launches}
+class Collected(Job):
+    """A job of which numbers are published."""
 
     def fail(self, name, *, reason="engine", status="failed", done=1):
         self.outcomes[name] |= {"status": status, "reason": reason, "message": "no space"}
@@ -193,7 +195,7 @@ class Job:
 
 @pytest.fixture
 def make_job(make_result):
-    return lambda changes=None: Job(make_result, changes)
+    return lambda changes=None: Collected(make_result, changes)
 
 
 @pytest.fixture
@@ -239,6 +241,7 @@ def test_notes_tell_what_the_numbers_are_of(make_job):
         "checkpoint_gib": 4.0,
         "formula_gib": 4.0,
         "table_gib": 5,
+        "durable": True,
         "accelerators_gib": None,
         "files": 8,
         "rank_gib_least": 1.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
@@ -117,6 +118,23 @@ def test_the_engine_is_asked_on_this_machine(answering):
     size = checkpoint_size_of(spec, make_plan(spec, python="/their/python"), {})
     assert size.needs == needs_with(layout_of())
     assert asked == [("checkpoint_native", sys.executable, 8, True)]
+
+
+@pytest.mark.parametrize(
+    ("model", "hosts", "ranks", "gib", "files"),
+    [("llama3_70b", 8, 8, 911.21, 128), ("llama3_1t", 8, 128, 15426.59, 2072)],
+)
+def test_the_engine_itself_tells_the_sizes_of_models(model, hosts, ranks, gib, files):
+    changes = {
+        "cluster.hosts": [f"node[1-{hosts}]"],
+        "cluster.slots_per_host": ranks,
+        "cluster.ranks_per_host": ranks,
+    }
+    spec = checkpoint_spec(changes, benchmark=f"checkpointing/{model}", fitting=False)
+    told = checkpoint_size_of(spec, make_plan(spec, python="/python"), os.environ).as_document()
+    assert round(told["bytes"] / GIB, 2) == gib
+    assert told["bytes"] == told["formula_bytes"] == told["disk_bytes"] // 10
+    assert told["model_files"] + told["optimizer_files"] == files
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ TEXT = """\
 checkpointing/quick on 1 rank, 1 host: complete, verdict WHATIF
 
 write, mean of 2 trials
-saved 2 checkpoints of 4.00 GiB at 1.500 GiB/s: 3.00 s until the last rank's part was durable \
-(least 2.00 s, median 3.00 s, most 4.00 s)
+saved 2 checkpoints of 4.00 GiB at 1.500 GiB/s: 3.00 s until the last rank had made its part \
+durable (least 2.00 s, median 3.00 s, most 4.00 s)
 by the time of rank 0, as DLIO computes it, 1.875 GiB/s; the slowest rank moved its own part at \
 0.375 GiB/s
 transfers took up to 2.25 s, making it durable 0.75 s
@@ -100,7 +100,7 @@ client CPU 0.750 s per GiB
 window 2.00 s, drain 0.25 s, peak memory of a rank 100 MiB
 
 read, mean of 2 trials
-loaded 2 checkpoints of 4.00 GiB at 3.000 GiB/s: 1.50 s until the last rank's part was in memory \
+loaded 2 checkpoints of 4.00 GiB at 3.000 GiB/s: 1.50 s until the last rank had read its part \
 (least 1.00 s, median 1.50 s, most 2.00 s)
 by the time of rank 0, as DLIO computes it, 3.750 GiB/s; the slowest rank moved its own part at \
 0.750 GiB/s
@@ -180,6 +180,13 @@ def test_what_else_there_is_to_tell(play_job):
         "another host; 16 files dropped from the page caches by a program of the site, at most "
         "0.0 % were there before a read"
     ) in lines
+
+
+def test_a_write_that_is_not_durable_is_not_told_as_such(play_job):
+    lines = text_of(play_job({"benchmark.io.fsync": False}).archive).splitlines()
+    assert any(
+        "3.00 s until the last rank had handed over its part (least" in line for line in lines
+    )
 
 
 def test_files_that_stayed_in_memory_are_told(play_job):

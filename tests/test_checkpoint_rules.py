@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from checkpoint_results import (
+    COMPLETE,
     GIB,
+    Job,
     checkpoint_of,
     checkpoint_spec,
-    evicted,
     layout_of,
     read,
     written,
@@ -20,10 +21,8 @@ from mlps.engine.checkpoint_rules import (
     judge_form,
     judge_told_accelerators,
 )
-from mlps.engine.plan import make_plan
 from mlps.engine.stage_rules import judge_stage_result
 
-COMPLETE = {"status": "complete", "reason": None, "message": None, "elapsed_s": 1.0}
 CLOSED, OPEN = {"division.name": "closed"}, {"division.name": "open"}
 DIVISIONS = pytest.mark.parametrize(
     ("changes", "severity"),
@@ -67,22 +66,11 @@ def of_rule(findings, rule):
     return [finding for finding in findings if finding.rule == rule]
 
 
-class Job:
-    """A job of one trial whose stages reported what fits its configuration."""
+class Judged(Job):
+    """A job whose accelerators hold its checkpoints, unless told otherwise."""
 
     def __init__(self, make_result, changes=None):
-        self.spec = checkpoint_spec({"benchmark.accelerator.memory_gib": 80} | (changes or {}))
-        self.plan = make_plan(self.spec, python="/python")
-        sections = {"write": written, "evict": evicted, "read": read}
-        self.results = {
-            launch.name: make_result(ranks=4, checkpointing=sections[launch.stage]())
-            for launch in self.plan.launches
-            if launch.stage in sections
-        }
-        self.outcomes = {launch.name: dict(COMPLETE) for launch in self.plan.launches}
-
-    def section(self, name):
-        return self.results[name]["checkpointing"]
+        super().__init__(make_result, {"benchmark.accelerator.memory_gib": 80} | (changes or {}))
 
     def _all(self):
         return self.spec, self.plan, self.outcomes, self.results
@@ -96,7 +84,7 @@ class Job:
 
 @pytest.fixture
 def make_job(make_result):
-    return lambda changes=None: Job(make_result, changes)
+    return lambda changes=None: Judged(make_result, changes)
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from checkpoint_results import GIB, checkpoint_spec, evicted, read, written
+from checkpoint_results import GIB, Job
 from facts_of_hosts import facts_of
 
 from mlps.engine.checkpoint_summary import checkpoint_summaries
 from mlps.engine.host_documents import HostFacts
-from mlps.engine.plan import make_plan
 
-COMPLETE = {"status": "complete", "reason": None, "message": None, "elapsed_s": 1.0}
 HOSTS = HostFacts(
     facts={"node1": facts_of("node1", memory__total_bytes=512 * GIB)},
     clock_offset_s={"node1": 0.0},
@@ -28,21 +26,15 @@ def summaries(make_result):
     """The documents of a job whose reads have a later window than its writes."""
 
     def make(changes=None, *, without=None, **outcome):
-        spec = checkpoint_spec(changes)
-        plan = make_plan(spec, python="/python")
-        sections = {"write": written, "evict": evicted, "read": read}
-        results = {
-            launch.name: make_result(ranks=4, checkpointing=sections[launch.stage]())
-            for launch in plan.launches
-            if launch.stage in sections
-        }
-        for name, result in results.items():
+        job = Job(make_result, changes)
+        for name, result in job.results.items():
             if "read" in name:
                 result["window"]["start_unix_s"] += 60
             if without and without in name:
                 result["window"] = None
-        outcomes = {launch.name: COMPLETE | outcome for launch in plan.launches}
-        return dict(checkpoint_summaries(plan, outcomes, results, HOSTS))
+        for ended in job.outcomes.values():
+            ended |= outcome
+        return dict(checkpoint_summaries(job.plan, job.outcomes, job.results, HOSTS))
 
     return make
 
