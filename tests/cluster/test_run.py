@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from workplace import PATIENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mpi]
 
@@ -103,6 +104,43 @@ def test_training_on_eight_hosts(make_place, flavour, load, wait_for):
     assert [epoch["steps"] for epoch in own["training"]["epochs"]] == [96 // 8 // 4] * 3
     assert all(read > 0 for read in own["ranks"]["peak_rss_bytes"])
     assert own["io"]["read"]["total_operations"] == 3 * 96 + 8
+    assert place.run("verify", str(archive)).returncode == 0
+    assert list(place.data_dir.iterdir()) == []
+    wait_for(lambda: not place.leftovers(), "the end of all processes", 10)
+
+
+def test_checkpoints_are_read_on_other_hosts_than_they_were_written_on(make_place, load, wait_for):
+    place = make_place(8)
+    started = time.monotonic()
+    done = place.run(
+        "benchmark=checkpointing/quick", "cluster=8node", "cluster.ranks_per_host=1",
+        "launcher=mpich", f"launcher.ssh={place.cluster.ssh}", "preflight.skip=[CAP-03]", *PATIENT,
+        f"data_dir={place.data_dir}", f"results_dir={place.results_dir}",
+        "benchmark.read_shift=host",
+    )  # fmt: skip
+    assert time.monotonic() - started < 120
+    assert place.archives(), done.stderr
+    archive = place.archive()
+    logs = [path.read_text() for path in archive.glob("stages/*/stderr.log")]
+    assert done.returncode == 0, "".join([done.stderr, done.stdout, *logs])
+    written, evicted, own = (
+        load(archive / f"stages/{stage}/result.json")
+        for stage in ("00-write-0", "01-evict-0", "02-read-0")
+    )
+    assert own["ranks"]["hosts"] == place.cluster.names
+    assert own["checkpointing"]["crossed_ranks"] == 8
+    assert own["checkpointing"]["shift"] == 1
+    assert evicted["checkpointing"]["eviction"]["hosts"] == 8
+    size = sum(
+        written["checkpointing"]["layout"][f"{part}_bytes"] for part in ("model", "optimizer")
+    )
+    for result in (written, own):
+        checkpoints = result["checkpointing"]["checkpoints"]
+        assert [each["number"] for each in checkpoints] == [1, 2, 3]
+        assert [each["bytes"] for each in checkpoints] == [size] * 3
+        assert all(each["straggler_host"] in place.cluster.names for each in checkpoints)
+        assert all(each["counted_bytes"]["network"] >= 0 for each in checkpoints)
+    assert own["verify"]["bytes"] == 3 * size
     assert place.run("verify", str(archive)).returncode == 0
     assert list(place.data_dir.iterdir()) == []
     wait_for(lambda: not place.leftovers(), "the end of all processes", 10)
