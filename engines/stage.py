@@ -143,12 +143,19 @@ class Session:
             supervise(self._world, self._console, self._hosts, phase, control or Control(), work)
         )
 
-    def steps(self, name: str, work: Callable[[Together], None], *, total: float) -> None:
-        """Does `work` on the main thread of every rank, who meet after each of `total` steps.
+    def steps(
+        self,
+        name: str,
+        work: Callable[[Together], None],
+        *,
+        total: float,
+        unit: Unit = "steps",
+    ) -> None:
+        """Does `work` on the main thread of every rank, who meet after each of its steps.
 
         Raises StageEnded in all ranks unless all of them completed it.
         """
-        phase = Phase(name=name, unit="steps", total=total)
+        phase = Phase(name=name, unit=unit, total=total)
         self._close(
             supervise_steps(self._world, self._console, self._hosts, phase, Control(), work)
         )

@@ -30,7 +30,11 @@ Work = Callable[[], None]
 
 
 class Run:
-    """One rank's part. `records` are of the checkpoints that all ranks have completed."""
+    """One rank's part, which has `size_bytes` in each checkpoint.
+
+    `records` are of the checkpoints that all ranks have completed, `began_unix_s` is when the first
+    of them was begun.
+    """
 
     def __init__(
         self,
@@ -41,12 +45,11 @@ class Run:
         pause_s: float,
     ) -> None:
         self.records: list[Record] = []
-        # When the first checkpoint began.
         self.began_unix_s = 0.0
+        self.size_bytes = sum(target.size_bytes for target in targets)
         self._outcome = outcome
         self._transfers = transfers
         self._targets = targets
-        self._size_bytes = sum(target.size_bytes for target in targets)
         self._directory = directory
         self._pause_s = pause_s
         self._account = Account()
@@ -74,7 +77,6 @@ class Run:
                 if not self._write_one(together, number, steps):
                     self._give_back(together.control, number)
                     return
-                together.control.done += 1
                 if not all(together.do(partial(work, number)) for work in completed):
                     return
 
@@ -92,7 +94,6 @@ class Run:
                 seen.add(number)
                 if not self._read_one(together, number):
                     return
-                together.control.done += 1
 
     def discard(self, number: int) -> int:
         """Removes this rank's files of a checkpoint, and its folder once that is empty."""
@@ -127,7 +128,7 @@ class Run:
         if not timed.complete():
             return False
         stall_ns = None if steps is None else max(0, timed.since_start_ns - computed_ns)
-        self.records.append(timed.record(self._size_bytes, stall_ns=stall_ns))
+        self.records.append(timed.record(self.size_bytes, stall_ns=stall_ns))
         return True
 
     def _read_one(self, together: Together, number: int) -> bool:
@@ -141,7 +142,7 @@ class Run:
         timed = Timed(together, number, self._counters, load)
         if not timed.complete():
             return False
-        self.records.append(timed.record(self._size_bytes, resident=resident))
+        self.records.append(timed.record(self.size_bytes, resident=resident))
         return True
 
     def _give_back(self, control: Control, number: int) -> None:

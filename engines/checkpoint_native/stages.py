@@ -149,7 +149,7 @@ def write(session: Session) -> None:
         steps = None if workload.steps is None else asdict(workload.steps)
         facts = setting.facts("write", planned=workload.writes, training=steps)
         with _told(session, run, facts):
-            session.steps("writing", go, total=workload.writes)
+            session.steps("writing", go, total=workload.writes * run.size_bytes, unit="bytes")
 
 
 class _Ledger:
@@ -302,7 +302,7 @@ def read(session: Session) -> None:
 
         facts = reading.facts("read", planned=workload.reads, crossed_ranks=crossed)
         with _told(session, run, facts):
-            session.steps("reading", go, total=workload.reads)
+            session.steps("reading", go, total=workload.reads * run.size_bytes, unit="bytes")
 
 
 def _open(session: Session) -> tuple[Reading, int]:
