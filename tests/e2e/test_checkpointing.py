@@ -120,9 +120,9 @@ def test_one_job_writes_and_another_one_reads(checkpointed, memory, load):
     assert "saved" not in text
     assert "the first read began " in text
     own = load(read / "stages/01-read-0/result.json")["checkpointing"]
-    ended = load(written / "stages/00-write-0/result.json")["window"]
+    window = load(written / "stages/00-write-0/result.json")["window"]
     assert own["source"]["run_id"] in written.name
-    assert own["source"]["start_unix_s"] <= ended["start_unix_s"] < own["source"]["end_unix_s"]
+    assert window["start_unix_s"] <= own["source"]["start_unix_s"] < own["source"]["end_unix_s"]
     assert numbers(read, "01-read-0", load) == [1, 2]
     assert sorted(path for path in memory.rglob("*")) == kept
 

@@ -259,17 +259,6 @@ def test_a_kept_place_in_which_nothing_got_complete_is_any_runs(slow, wait_for):
 # ---------------------------------------------------------------- what is kept
 
 
-def test_of_the_last_alone_there_is_only_the_last(checkpointing):
-    change(checkpointing, keep="last", writes=3)
-    assert numbers(checkpointing.solo("write")) == [1, 2, 3]
-    assert folders(checkpointing.checkpoints) == ["global_epoch1_step3"]
-    assert read_manifest(checkpointing.checkpoints).checkpoints == (3,)
-    result = checkpointing.solo("read")
-    assert (result["status"], numbers(result)) == ("complete", [3, 3])
-    assert checkpointing.solo("cleanup")["details"]["left"] == []
-    assert list(checkpointing.data_dir.iterdir()) == []
-
-
 @pytest.fixture
 def kept(checkpointing):
     """A job that has written checkpoints that stay, and has cleaned up."""
@@ -382,21 +371,8 @@ def test_what_is_not_evicted_is_seen_in_memory(on_disk):
     assert [checkpoint["resident_pct"] > 99 for checkpoint in own["checkpoints"]] == [True] * 2
 
 
-def test_a_program_of_the_site_evicts_once_on_a_host(on_disk, tmp_path):
-    program = tmp_path / "drop-caches"
-    program.write_text(f"#!/bin/sh\necho run >> {tmp_path}/runs\n")
-    program.chmod(0o755)
-    on_disk.solo("cleanup")
-    on_disk.stage("write", "--trial", "0", ranks=2)
-    change(on_disk, eviction={"method": "command", "command": [str(program)]})
-    evicted = on_disk.stage("evict", "--trial", "0", ranks=2)["checkpointing"]["eviction"]
-    assert (tmp_path / "runs").read_text() == "run\n"
+def test_a_program_of_the_site_that_evicts_nothing_is_found_out(on_disk):
+    change(on_disk, eviction={"method": "command", "command": ["true"]})
+    evicted = on_disk.solo("evict")["checkpointing"]["eviction"]
     assert evicted["method"] == "command"
-    # It says that it has, and has not.
     assert evicted["resident_pct"] > 99
-
-
-def test_a_program_of_the_site_that_fails_fails_the_stage(on_disk):
-    change(on_disk, eviction={"method": "command", "command": ["/bin/sh", "-c", "exit 3"]})
-    text = failure(on_disk.solo("evict"))
-    assert text == "eviction.command: /bin/sh ended with status 3: it said nothing"
