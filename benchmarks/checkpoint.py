@@ -31,7 +31,6 @@ import json
 import os
 import random
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,6 +41,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
+
+from peer import GIB, Run, cpu_s_per_gib, gib_s, ratio, run_fio, spread
 
 from mlps.engine.compose import compose
 from mlps.engines.checkpoint_native.transfer import (
@@ -57,9 +58,6 @@ from mlps.engines.io_core.executor import Verify
 from mlps.engines.result import peak_rss_bytes, usage_now
 from mlps.engines.section import Section
 
-GIB = 2**30
-# From glibc 2.35 on; older ones take no notice.
-HUGE_PAGE_ENV = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 NAMES = ("model_states.pt", "optim_states.pt")
 KEY = 0x636B_7074
 CHECKSUMS = {"verify": "crc32c"}
@@ -87,25 +85,6 @@ print(json.dumps([time.monotonic() - began, used() - cpu_s]))
 """
 
 Work = Literal["save", "load"]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one run moved, how long it took, and what it used."""
-
-    moved_bytes: int
-    elapsed_s: float
-    cpu_s: float
-
-
-def gib_s(run: Run) -> float:
-    """Throughput."""
-    return run.moved_bytes / GIB / run.elapsed_s
-
-
-def cpu_s_per_gib(run: Run) -> float:
-    """Processor time by what it has moved."""
-    return run.cpu_s / (run.moved_bytes / GIB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,26 +144,11 @@ def with_fio(case: Case, work: Work, **changes: str | int) -> Run:
         "rw": "write" if work == "save" else "read",
         "bs": case.io.io_size_bytes,
         "iodepth": case.io.depth,
-        "ioengine": "io_uring",
-        "direct": 1,
-        "fixedbufs": 1,
-        "registerfiles": 1,
-        "numjobs": 1,
         "fallocate": "native",
         "end_fsync": int(work == "save"),
         "do_verify": int(work == "load"),
-        "output-format": "json",
     }
-    command = ["fio", *(f"--{name}={value}" for name, value in (options | changes).items())]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=HUGE_PAGE_ENV)
-    # Warnings may stand before the document.
-    (job,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
-    moved = job["read" if work == "load" else "write"]
-    return Run(
-        moved_bytes=moved["io_bytes"],
-        elapsed_s=moved["runtime"] / 1e3,
-        cpu_s=(job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1e3,
-    )
+    return run_fio("read" if work == "load" else "write", options | changes)
 
 
 def with_torch(case: Case, work: Work) -> Run:
@@ -269,17 +233,6 @@ def compare(case: Case, pairs: int, order: random.Random) -> tuple[Runs, Runs]:
             make_ready(case, "load")
             loaded[name].append(loading[name]())
     return saved, loaded
-
-
-def spread(numbers: Iterable[float]) -> str:
-    """Median, least and most."""
-    values = list(numbers)
-    return f"{statistics.median(values):.3f} [{min(values):.3f}-{max(values):.3f}]"
-
-
-def ratio(runs: Sequence[Run], others: Sequence[Run], of: Callable[[Run], float]) -> float:
-    """Median of the ratios of pairs."""
-    return statistics.median(of(a) / of(b) for a, b in zip(runs, others, strict=True))
 
 
 def show(work: Work, ways: Runs) -> None:

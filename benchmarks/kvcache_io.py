@@ -22,16 +22,16 @@ import argparse
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from peer import GIB, Run, cpu_s_per_gib, gib_s, ratio, run_fio, spread
 
 from mlps.engines.io_core.account import Account
 from mlps.engines.io_core.control import Control
@@ -40,11 +40,8 @@ from mlps.engines.io_core.files import open_files, preallocate
 from mlps.engines.io_core.operations import LOAD, OPERATION, STORE, Operations, Stream
 from mlps.engines.result import usage_now
 
-GIB = 2**30
 KIB = 2**10
 FILE_BYTES = GIB
-# From glibc 2.35 on; older ones take no notice.
-HUGE_PAGE_ENV = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 KEY = 0x6B76_6361_6368_6500
 BLOCK_ROWS = 2048
@@ -62,25 +59,6 @@ class Cell:
         size = self.block_bytes // KIB
         text = f"{size} KiB" if size < KIB else f"{size // KIB} MiB"
         return f"{'read' if self.kind == LOAD else 'write'} {text} QD {self.depth}"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one run moved, up to its last completion, and what it used."""
-
-    moved_bytes: int
-    elapsed_s: float
-    cpu_s: float
-
-
-def gib_s(run: Run) -> float:
-    """Throughput."""
-    return run.moved_bytes / GIB / run.elapsed_s
-
-
-def cpu_s_per_gib(run: Run) -> float:
-    """Processor time by what it has moved."""
-    return run.cpu_s / (run.moved_bytes / GIB)
 
 
 CELLS = tuple(
@@ -184,30 +162,14 @@ def fio_run(
         "rw": "randread" if cell.kind == LOAD else "randwrite",
         "bs": cell.block_bytes,
         "iodepth": cell.depth,
-        "ioengine": "io_uring",
-        "direct": 1,
-        "fixedbufs": 1,
-        "registerfiles": 1,
-        "numjobs": 1,
         "norandommap": 1,
         "randseed": seed,
         "time_based": 1,
         "runtime": f"{round(seconds * 1000)}ms",
         "fallocate": "none",
         "scramble_buffers": int(scramble),
-        "output-format": "json",
     }
-    command = ["fio", *(f"--{name}={value}" for name, value in options.items())]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=HUGE_PAGE_ENV)
-    # Warnings may stand before the document.
-    (job,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
-    moved = job["read" if cell.kind == LOAD else "write"]
-    elapsed_s = moved["runtime"] / 1e3
-    return Run(
-        moved_bytes=moved["io_bytes"],
-        elapsed_s=elapsed_s,
-        cpu_s=(job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1e3,
-    )
+    return run_fio("read" if cell.kind == LOAD else "write", options)
 
 
 Contender = Callable[[int], Run]
@@ -224,17 +186,6 @@ def contenders_of(paths: Sequence[Path], cell: Cell, seconds: float) -> dict[str
     else:
         contenders["plain"] = lambda seed: fio_run(paths, cell, seconds, seed, scramble=False)
     return contenders
-
-
-def spread(numbers: Iterable[float]) -> str:
-    """Median, least and most."""
-    values = list(numbers)
-    return f"{statistics.median(values):.3f} [{min(values):.3f}-{max(values):.3f}]"
-
-
-def ratio(runs: Sequence[Run], others: Sequence[Run], of: Callable[[Run], float]) -> float:
-    """Median of the ratios of pairs."""
-    return statistics.median(of(a) / of(b) for a, b in zip(runs, others, strict=True))
 
 
 def compare(

@@ -211,7 +211,7 @@ def _read_by(setting: Document) -> str:
 def _evicted(eviction: Document | None, means: Mapping[str, float]) -> str:
     if eviction is None:
         return "files stayed in the page caches"
-    how = "by a program of the site" if eviction["method"] == "command" else "by each rank"
+    how = "by a program of the site" if eviction["method"] == "command" else "by the ranks"
     text = f"{numbered(eviction['files'], 'file')} dropped from the page caches {how}"
     if eviction["resident_pct"] is not None:
         text += f", {eviction['resident_pct']:.1f} % stayed"

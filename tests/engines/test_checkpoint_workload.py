@@ -10,8 +10,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from sections import nested, own_keys
 
-from mlps.engine.schema import load_schema
 from mlps.engines.checkpoint_native.stages import CheckpointEngine
 from mlps.engines.checkpoint_native.workload import checkpointing_of, file_numbers
 from mlps.engines.contract import Job, merged
@@ -28,14 +28,6 @@ def section(*changes):
     for change in changes:
         benchmark = merged(benchmark, change)
     return benchmark
-
-
-def nested(key, value):
-    *above, last = key.split(".")
-    change = {last: value}
-    for name in reversed(above):
-        change = {name: change}
-    return change
 
 
 def observed(benchmark, data_dir, ranks=RANKS):
@@ -101,19 +93,8 @@ ELSEWHERE = {
 ALONE = {"parallelism.mode", "eviction.method"}
 
 
-def keys_of(schema, prefix=""):
-    for name, value in schema["properties"].items():
-        if value is True:
-            continue
-        if value.get("properties"):
-            yield from keys_of(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
 def test_every_key_is_in_the_table():
-    schema = load_schema("benchmark/checkpointing")
-    assert set(EFFECTS) | ELSEWHERE == set(keys_of(schema))
+    assert set(EFFECTS) | ELSEWHERE == set(own_keys("benchmark/checkpointing"))
 
 
 @pytest.mark.parametrize("key", EFFECTS)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sections import nested, own_keys
 
-from mlps.engine.schema import load_schema
 from mlps.engines.contract import Job, merged
 from mlps.engines.errors import JobError
 from mlps.engines.training_native.checkpoint import names
@@ -46,14 +46,6 @@ def section(*changes):
     for change in changes:
         benchmark = merged(benchmark, change)
     return benchmark
-
-
-def nested(key, value):
-    *above, last = key.split(".")
-    change = {last: value}
-    for name in reversed(above):
-        change = {name: change}
-    return change
 
 
 def observed(benchmark, tmp_path):
@@ -132,20 +124,8 @@ EFFECTS = {
 ELSEWHERE = {"ceiling.when", "au_least_pct", "host_memory_gib"}
 
 
-def keys_of(schema, prefix=""):
-    root = load_schema("benchmark/training")
-    for name, value in schema["properties"].items():
-        if value is True:
-            continue
-        value = {**root["$defs"].get(value.get("$ref", "").rpartition("/")[2], {}), **value}
-        if value.get("properties"):
-            yield from keys_of(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
 def test_every_key_of_the_schema_is_in_the_table():
-    assert set(EFFECTS) | ELSEWHERE == set(keys_of(load_schema("benchmark/training")))
+    assert set(EFFECTS) | ELSEWHERE == set(own_keys("benchmark/training"))
 
 
 @pytest.mark.parametrize("key", EFFECTS)
