@@ -119,7 +119,8 @@ def keep_until(
             # A program of another user cannot be killed: it is not waited for.
             if stop_at is not None and time.monotonic() - stop_at > 2 * _KILL_LIMIT_S:
                 return None
-        ears.listen(0)
+        while ears.listen(0):
+            continue
     process.wait()
     if stop_at is not None:
         return None
@@ -135,16 +136,18 @@ class _Ears:
         self.open = set(pipes)
         self.heard = dict.fromkeys(pipes, b"")
 
-    def listen(self, limit_s: float) -> None:
-        """Waits for a moment, and takes what there is then."""
+    def listen(self, limit_s: float) -> bool:
+        """Waits for a moment, and takes what there is then; False if there was nothing."""
         poll = select.poll()
         for pipe in self.open:
             poll.register(pipe, select.POLLIN)
-        for pipe, _ in poll.poll(1000 * limit_s):
+        ready = poll.poll(1000 * limit_s)
+        for pipe, _ in ready:
             data = os.read(pipe, 1 << 16)
             self.heard[pipe] = (self.heard[pipe] + data)[-_SAID_BYTES:]
             if not data:
                 self.open.discard(pipe)
+        return bool(ready)
 
 
 # ---------------------------------------------------------------- in the keeper

@@ -31,6 +31,8 @@ pathlib.Path(chosen.output).write_text(json.dumps({"summary": {"cache_stats": st
 @pytest.fixture
 def script(monkeypatch):
     """The benchmark with files of 8 MiB and one block size."""
+    # As Python does for a script that it is started with.
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("kvcache_io", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "kvcache_io", module)
