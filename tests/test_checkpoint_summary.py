@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from checkpoint_results import GIB, Job
+from dlio_keys import DLIO_KEYS
 from facts_of_hosts import facts_of
 
 from mlps.engine.checkpoint_summary import checkpoint_summaries
@@ -42,12 +43,7 @@ def summaries(make_result):
 def test_writes_and_reads_of_a_trial_are_one_run(summaries):
     ((name, document),) = summaries().items()
     assert name == "00-write-0"
-    assert list(document) == [
-        "start", "num_accelerators", "num_hosts", "hostname", "metric", "num_files_train",
-        "num_files_eval", "num_samples_per_file", "host_cpu_count", "host_processor_name",
-        "potential_caching", "host_cpuinfo", "host_meminfo", "host_memory_GB",
-        "data_size_per_host_GB", "epochs", "end",
-    ]  # fmt: skip
+    assert list(document) == DLIO_KEYS
     assert (document["start"], document["end"]) == (
         "2027-01-15T08:00:00.000000",
         "2027-01-15T08:01:03.000000",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from dlio_keys import DLIO_KEYS
 from facts_of_hosts import facts_of
 from training_results import GIB, dataset_of, epoch_of, training_of, training_spec
 
@@ -51,12 +52,7 @@ def summaries(make_result):
 
 def test_keys_and_their_order(summaries):
     (document,) = summaries().values()
-    assert list(document) == [
-        "start", "num_accelerators", "num_hosts", "hostname", "metric", "num_files_train",
-        "num_files_eval", "num_samples_per_file", "host_cpu_count", "host_processor_name",
-        "potential_caching", "host_cpuinfo", "host_meminfo", "host_memory_GB",
-        "data_size_per_host_GB", "epochs", "end",
-    ]  # fmt: skip
+    assert list(document) == DLIO_KEYS
     assert (document["start"], document["end"]) == (
         "2027-01-15T08:00:00.000000",
         "2027-01-15T08:00:03.000000",
