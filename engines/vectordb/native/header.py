@@ -15,7 +15,7 @@ import numpy as np
 
 from ...contract import Document
 from ...errors import EngineError, storage_error
-from ...io_core.files import write_whole
+from ...io_core.files import sync_directory, write_whole
 from ...version import mlps_version
 from ..backend import IndexSpec, Vectors
 from .layout import HEADER, LISTS, OWN_FILES, TABLE, Extents, Sums, extents_of
@@ -42,7 +42,9 @@ def is_complete(directory: Path) -> bool:
 def write_index(directory: Path, spec: IndexSpec, index: Index) -> None:
     """Writes the table and then the header, each whole and durable; raises EngineError."""
     table = b"".join(array.tobytes() for array in (index.centroids, index.extents.rows, index.sums))
-    write_durable(directory / TABLE, table)
+    _write_durable(directory / TABLE, table)
+    # The names of table and lists, before there is a header that wants them.
+    sync_directory(directory)
     body = {
         "form": _FORM,
         "mlps": mlps_version(),
@@ -77,8 +79,8 @@ def vectors_of(directory: Path) -> int:
     return int(_read_header(directory)["vectors"])
 
 
-def write_durable(path: Path, data: bytes) -> None:
-    """Writes a file that its directory need not yet show after a crash; raises EngineError."""
+def _write_durable(path: Path, data: bytes) -> None:
+    """Writes a file whose name is not yet durable; raises EngineError."""
     try:
         with path.open("wb") as file:
             file.write(data)

@@ -38,6 +38,8 @@ class Spill:
 
     def insert(self, ids: Ids, vectors: Vectors) -> int:
         """Stores vectors, none of which is there; returns how many."""
+        if not len(ids):
+            return 0
         order = np.argsort(ids, kind="stable")
         ids, vectors = ids[order], np.ascontiguousarray(vectors[order], dtype="<f4")
         again = self._there[ids]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import EngineError, storage_error
 from ...io_core.directory import make_directory, remove_files
-from ...io_core.files import reserve, sync_directory
+from ...io_core.files import reserve
 from ..backend import Alive, Ids, IndexSpec, Vectors
 from .header import Index, is_complete, vectors_of, write_index
 from .kmeans import Labels, centroids_of, nearest, normalise, sample_of
@@ -51,6 +51,10 @@ class IvfWriter:
             raise EngineError(f"{directory} holds an index already: drop it first")
         # Whoever has the spill is the writer: before that nothing is touched.
         self._spill = Spill(directory / SPILL, spec.vectors, spec.dimension)
+        if is_complete(directory):
+            remove_files(directory, [SPILL])
+            self.close()
+            raise EngineError(f"another writer has just completed the index in {directory}")
         remove_files(directory, [name for name in OWN_FILES if name != SPILL])
 
     def insert(self, ids: Ids, vectors: Vectors) -> int:
@@ -97,12 +101,11 @@ class IvfWriter:
             sums = self._lists(spill, labels, extents, progress)
         except _EndedError:
             return False
-        sync_directory(self._directory)
         write_index(
             self._directory, self._spec, Index(centroids=centroids, extents=extents, sums=sums)
         )
-        self.close()
         remove_files(self._directory, [SPILL])
+        self.close()
         return True
 
     def compact(self) -> None:
