@@ -88,6 +88,15 @@ def test_scores_are_those_of_the_metric_and_higher_is_nearer(opened, metric):
     assert (ids.dtype, scores.dtype) == (np.int64, np.float32)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_lists_that_are_read_are_those_of_the_nearest_centroids(indexes, opened, metric):
+    centroids = read_index(indexes[metric], spec(metric)).centroids
+    wanted = exact(centroids, QUERIES, metric, 6)
+    assert [chosen.tolist() for chosen in opened(metric, nprobe=6).chosen(QUERIES)] == (
+        wanted.tolist()
+    )
+
+
 def test_what_is_read_is_what_was_planned(opened):
     reader = opened(nprobe=5)
     extents = read_index(reader._lists.path.parent, spec()).extents
@@ -145,6 +154,12 @@ def test_equal_vectors_come_by_their_ids(tmp_path):
     ids, _ = reader.search(vectors[[700, 0]], 5)
     reader.close()
     assert ids.tolist() == [[700, 701, 702, 703, 704], [0, 1, 2, 3, 4]]
+
+
+def test_equal_scores_come_by_id_from_whatever_list(opened):
+    # Of this query every vector is as near as any other.
+    ids, _ = opened("IP", nprobe=32).search(np.zeros((1, 16), dtype=np.float32), 50)
+    assert ids.tolist() == [list(range(50))]
 
 
 def test_short_results_are_padded(tmp_path):
