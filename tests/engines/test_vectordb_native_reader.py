@@ -231,8 +231,9 @@ def test_a_damaged_extent_is_found_when_it_is_read(own, where):
     reader.close()
 
 
-def test_lists_that_were_cut_while_they_are_read_are_found(own):
-    reader = IvfReader(own, spec(), {"nprobe": 32})
+@pytest.mark.parametrize("reads", [1, 4])
+def test_lists_that_were_cut_while_they_are_read_are_found(own, reads):
+    reader = IvfReader(own, spec(), {"nprobe": 32, "reads_in_flight": reads})
     os.truncate(own / LISTS, 4096)
     with pytest.raises(EngineError, match=rf"{LISTS} ends at byte \d+, within a list"):
         reader.search(QUERIES, 10)
@@ -304,19 +305,19 @@ def descriptors():
     return sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names, of which one is this listing
 
 
-@pytest.mark.parametrize("io", ["auto", "buffered"])
-def test_a_closed_reader_leaves_nothing(indexes, monkeypatch, io):
+@pytest.mark.parametrize(("io", "reads"), [("auto", 1), ("auto", 3), ("buffered", 3)])
+def test_a_closed_reader_leaves_nothing(indexes, monkeypatch, io, reads):
     buffers = []
     made = module.aligned_buffer
     monkeypatch.setattr(module, "aligned_buffer", lambda n: buffers.append(made(n)) or buffers[-1])
     files, threads = descriptors(), threading.active_count()
-    reader = IvfReader(indexes["L2"], spec("L2"), {"io": io, "reads_in_flight": 3})
+    reader = IvfReader(indexes["L2"], spec("L2"), {"io": io, "reads_in_flight": reads})
     reader.search(QUERIES, 10)
     assert len(descriptors()) == len(files) + 1
     reader.close()
     reader.close()
     assert (descriptors(), threading.active_count()) == (files, threads)
-    assert [buffer.closed for buffer in buffers] == [True] * 3
+    assert [buffer.closed for buffer in buffers] == [True] * reads
     assert str(indexes["L2"]) not in Path("/proc/self/maps").read_text()
 
 

@@ -174,7 +174,8 @@ class _Lists:
         except OSError as error:
             raise storage_error(error, "open", path) from error
         self._buffers = [aligned_buffer(buffer_bytes) for _ in range(depth)]
-        self._threads = ThreadPoolExecutor(depth, thread_name_prefix="lists")
+        # One read at a time is the caller's own: a thread would cost more than it hides.
+        self._threads = ThreadPoolExecutor(depth, "lists") if depth > 1 else None
 
     @property
     def moved(self) -> Moved:
@@ -203,7 +204,8 @@ class _Lists:
     def close(self) -> None:
         """Ends threads, then closes all; a second time does nothing."""
         if self._buffers:
-            self._threads.shutdown()
+            if self._threads is not None:
+                self._threads.shutdown()
             os.close(self._descriptor)
             for buffer in self._buffers:
                 # The frames of an error that is being handled may hold a view: it goes with them.
@@ -213,7 +215,11 @@ class _Lists:
 
     def _ahead(self, row: int, piece: Piece, buffer: mmap.mmap) -> _Ahead:
         into = memoryview(buffer)[: piece.length_bytes]
-        done = self._threads.submit(self._fill, into, piece)
+        if self._threads is None:
+            done: Future[int] = Future()
+            done.set_result(self._fill(into, piece))
+        else:
+            done = self._threads.submit(self._fill, into, piece)
         return _Ahead(row=row, piece=piece, buffer=buffer, done=done)
 
     def _taken(self, ahead: _Ahead) -> tuple[int, Piece, Bytes]:
