@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,7 @@ class Extents:
             offset, piece = offset + size, piece + 1
 
 
+@cache
 def record_of(dimension: int) -> np.dtype[np.void]:
     """A vector in a list."""
     return np.dtype([("id", "<i8"), ("vector", "<f4", (dimension,))])
