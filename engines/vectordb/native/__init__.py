@@ -1,0 +1,1 @@
+"""An index of inverted lists of this project's own, read past the page cache."""
