@@ -142,10 +142,9 @@ def show(runs: dict[str, list[Run]]) -> None:
             f"{spread([run.making_s for run in some]):>26}"
         )
     pairs = list(zip(runs["mlps"], runs["plain"], strict=True))
-    print(
-        f"\nmlps to plain: time {spread([ours.elapsed_s / other.elapsed_s for ours, other in pairs])},"
-        f" CPU {spread([ours.cpu_s / other.cpu_s for ours, other in pairs])}"
-    )
+    elapsed = spread([ours.elapsed_s / other.elapsed_s for ours, other in pairs])
+    cpu = spread([ours.cpu_s / other.cpu_s for ours, other in pairs])
+    print(f"\nmlps to plain: time {elapsed}, CPU {cpu}")
     ours, other = pairs[0]
     same = [len(np.intersect1d(*both)) for both in zip(ours.ids, other.ids, strict=True)]
     print(f"of {ours.ids.size} ids, plain has {sum(same)}")

@@ -88,7 +88,7 @@ def base_ids(dataset: Dataset, queries: Queries, first: int, count: int) -> Ids:
 
 
 def fingerprint(dataset: Dataset, queries: Queries) -> Document:
-    """All that decides the queries beside the dataset, and the SHA-256 of the first and the last."""
+    """All that decides the queries beside the data, and SHA-256 of the first and of the last."""
     return {
         "count": queries.count,
         "mode": queries.mode,

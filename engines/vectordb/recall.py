@@ -18,8 +18,8 @@ NOTHING = -1
 class Recall:
     """The share of the k nearest that was found, of each query and over all of them.
 
-    `within_epsilon` is the mean where an id also counts whose score is at most epsilon below that of
-    the k-th. `short_queries` had fewer than k ids, `repeating_queries` the same one twice.
+    `within_epsilon` is the mean where an id also counts whose score is at most epsilon below that
+    of the k-th. `short_queries` had fewer than k ids, `repeating_queries` the same one twice.
     """
 
     k: int
@@ -46,7 +46,7 @@ def recall(found: Ids, truth: Truth, k: int, *, epsilon: float = 0.0) -> Recall:
     its full depth no score is known, so they are not within epsilon either. Raises EngineError for
     ids of no vector, for another shape, and for k above the depth of the truth.
     """
-    queries, depth = truth.ids.shape
+    queries = len(truth.ids)
     _check(found, truth, k)
     # Of fewer than k vectors all are the nearest.
     nearest = min(k, truth.vectors)

@@ -32,7 +32,7 @@ _FORM = 1
 _QUERIES_AT_ONCE = 1024
 _LEAST_ROWS = 16
 # Numbers in what is scored in float64 at a time.
-_SCORED_NUMBERS = 2**17
+_SCORED_NUMBERS = 2**15
 _SMALLEST = 2.0**-126
 _LARGEST = 2.0**126
 
@@ -117,16 +117,22 @@ def merge(truths: Sequence[Truth]) -> Truth:
 # ---------------------------------------------------------------- scores
 
 
-def scores_of(vectors: Vectors, queries: Vectors, metric: Metric) -> Floats:
-    """The score of each vector for the query in the same row, in float64; shape (rows,)."""
+def scores_of(
+    vectors: Vectors, queries: Vectors, metric: Metric, lengths: Floats | None = None
+) -> Floats:
+    """The score of each vector for the query in the same row, in float64; shape (rows,).
+
+    `lengths` are the products of the lengths of both, where they are known already.
+    """
     wide, others = vectors.astype(np.float64), queries.astype(np.float64)
     if metric == "L2":
         wide -= others
         return -_sums(np.square(wide, out=wide))
-    if metric == "IP":
-        return _sums(np.multiply(wide, others, out=wide))
-    lengths = _lengths(vectors) * _lengths(queries)
     products = _sums(np.multiply(wide, others, out=wide))
+    if metric == "IP":
+        return products
+    if lengths is None:
+        lengths = _lengths(vectors) * _lengths(queries)
     return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
 
 
@@ -207,7 +213,8 @@ class _Group:
         step = max(_SCORED_NUMBERS // vectors.shape[1], 1)
         for first in range(0, len(near), step):
             some, where = numbers[first : first + step], columns[first : first + step]
-            scores = scores_of(vectors[where], self._queries[some], self._metric)
+            both = self._lengths[some] * lengths[where]
+            scores = scores_of(vectors[where], self._queries[some], self._metric, both)
             kept = scores >= self._least[some]
             self._found.append((some[kept], ids[where[kept]], scores[kept]))
         self._seen += len(ids)

@@ -70,7 +70,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """Where the random numbers of vectors come from: those of a dataset, or of queries like them."""
+    """Where random numbers of vectors come from: a dataset's, or those of queries like them."""
 
     seed: int
     labels: int
