@@ -7,13 +7,15 @@ are told by the ends of names.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, get_args
+from types import ModuleType
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +23,10 @@ from numpy.typing import NDArray
 from ..contract import Document
 from ..errors import EngineError, storage_error
 from .metrics import Metric
-from .optional import Foreign, library
 from .truth import Ids, Truth, Vectors
 
+# Objects of optional libraries: what is imported on use has no types for a checker.
+Foreign = Any
 Format = Literal["fvecs", "fbin", "npy", "parquet", "hdf5"]
 
 # What is read at a time.
@@ -147,6 +150,17 @@ def _named_errors(path: Path) -> Iterator[None]:
     except (ValueError, KeyError) as error:
         # Those of pyarrow are such ones too.
         raise EngineError(f"{path} is damaged, or no such file: {error}") from error
+
+
+def _library(name: str, purpose: str) -> ModuleType:
+    """A module of an optional library; raises EngineError naming the extra that brings it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EngineError(
+            f"{purpose} needs {name.partition('.')[0]}, which cannot be imported ({error}):"
+            " pip install 'mlps[vectordb]'"
+        ) from error
 
 
 # ---------------------------------------------------------------- rows one after the other
@@ -296,13 +310,13 @@ def _parquet(path: Path, name: str) -> Source:
 
 @contextmanager
 def _parquet_file(path: Path) -> Iterator[Foreign]:
-    parquet = library("pyarrow.parquet", "a file in parquet")
+    parquet = _library("pyarrow.parquet", "a file in parquet")
     with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
         yield file
 
 
 def _only_list(schema: Foreign) -> str:
-    types = library("pyarrow", "a file in parquet").types
+    types = _library("pyarrow", "a file in parquet").types
     lists = [field.name for field in schema if _is_list(types, field.type)]
     if len(lists) != 1:
         raise ValueError(f"columns with lists are {lists}: name one")
@@ -336,7 +350,7 @@ def _parquet_pieces(source: Source, first: int, end: int) -> Iterator[Vectors]:
 
 def _list_vectors(source: Source, column: Foreign, first: int) -> Vectors:
     """A column of lists as rows; those of one length only."""
-    lengths = library("pyarrow.compute", "a file in parquet").list_value_length(column)
+    lengths = _library("pyarrow.compute", "a file in parquet").list_value_length(column)
     found = np.asarray(lengths.fill_null(-1).to_numpy(zero_copy_only=False))
     wrong = found != source.dimension
     if wrong.any():
@@ -354,7 +368,7 @@ def _list_vectors(source: Source, column: Foreign, first: int) -> Vectors:
 
 @contextmanager
 def _hdf5(path: Path) -> Iterator[Foreign]:
-    with library("h5py", "a file in hdf5").File(path, "r") as file:
+    with _library("h5py", "a file in hdf5").File(path, "r") as file:
         yield file
 
 

@@ -159,7 +159,7 @@ def fingerprint(dataset: Dataset) -> Document:
 
 def digest(vectors: Vectors) -> str:
     """The SHA-256 of components, as little-endian floats."""
-    return hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4")).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").data).hexdigest()
 
 
 def _check(dataset: Dataset) -> None:
