@@ -205,8 +205,8 @@ class _Group:
         return ids, scores
 
     def _tile(self, ids: Ids, vectors: Vectors, lengths: Floats) -> None:
-        rough = self._rough @ _rough_vectors(vectors, lengths, self._metric).T
         bounds = _bounds(self._least, self._lengths, lengths, vectors.shape[1], self._metric)
+        rough = self._rough @ _rough_vectors(vectors, lengths, self._metric).T
         near = np.flatnonzero(rough >= bounds[:, np.newaxis])
         del rough
         numbers, columns = np.divmod(near, len(ids))
@@ -326,17 +326,21 @@ def truth_of(data: Document, queries: Document, metric: Metric) -> Document:
 
 
 def write_truth(path: Path, truth: Truth, fingerprint: Document) -> None:
-    """Puts a truth in place whole and durable; raises EngineError unless it covers all vectors."""
+    """Puts a truth in place whole and durable; raises EngineError unless it covers all vectors.
+
+    The file has three lines, what it is, the SHA-256 of all that follows, a document in JSON, and
+    then the ids and the scores of all queries.
+    """
     _check_coverage(path, [list(part) for part in truth.covered], fingerprint)
-    data = truth.ids.astype("<i8").tobytes() + truth.scores.astype("<f8").tobytes()
     header = {
         "form": _FORM,
         "fingerprint": fingerprint,
-        "covered": [list(part) for part in truth.covered],
+        "covered": truth.covered,
         "shape": truth.ids.shape,
-        "sha256": hashlib.sha256(data).hexdigest(),
     }
-    write_whole(path, _MAGIC + json.dumps(header).encode() + b"\n" + data)
+    content = json.dumps(header).encode() + b"\n"
+    content += truth.ids.astype("<i8").tobytes() + truth.scores.astype("<f8").tobytes()
+    write_whole(path, _MAGIC + _sha256(content) + content)
 
 
 def read_truth(path: Path, fingerprint: Document) -> Truth:
@@ -353,34 +357,31 @@ def read_truth(path: Path, fingerprint: Document) -> Truth:
     if differs is not None:
         raise EngineError(f"{path} is the truth of something else ({differs})")
     _check_coverage(path, header["covered"], fingerprint)
-    queries, depth = (int(size) for size in header["shape"])
-    if len(data) != queries * depth * 16 or hashlib.sha256(data).hexdigest() != header["sha256"]:
-        raise EngineError(f"{path} is damaged: its content is not what was written")
+    queries, depth = header["shape"]
+    if len(data) != queries * depth * 16 or queries != fingerprint["queries"]["count"]:
+        raise EngineError(f"{path} is no truth: {len(data)} bytes are not {queries} x {depth}")
     half = len(data) // 2
     ids = np.frombuffer(data[:half], dtype="<i8").astype(np.int64).reshape(queries, depth)
     scores = np.frombuffer(data[half:], dtype="<f8").astype(np.float64).reshape(queries, depth)
     vectors = fingerprint["data"]["vectors"]
     if ids.min(initial=0) < -1 or ids.max(initial=-1) >= vectors:
         raise EngineError(f"{path} names ids that are none of the {vectors} vectors")
-    if queries != fingerprint["queries"]["count"]:
-        raise EngineError(f"{path} is damaged: it has {queries} queries")
     return Truth(ids=ids, scores=scores, covered=((0, vectors),))
 
 
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode() + b"\n"
+
+
 def _parts(path: Path, content: bytes) -> tuple[Document, bytes]:
-    """The header and what follows it."""
-    line, newline, data = content[len(_MAGIC) :].partition(b"\n")
-    try:
-        if not content.startswith(_MAGIC) or not newline:
-            raise ValueError("it does not begin like one")
-        header: Document = json.loads(line)
-        missing = {"form", "fingerprint", "covered", "shape", "sha256"} - set(header)
-        if missing:
-            raise ValueError(f"its header has no {min(missing)}")
-        if len(header["shape"]) != 2:
-            raise ValueError(f"its shape is {header['shape']}")
-    except (ValueError, TypeError) as error:
-        raise EngineError(f"{path} is no truth, or damaged: {error}") from error
+    """The document and what follows it."""
+    if not content.startswith(_MAGIC):
+        raise EngineError(f"{path} is no truth, or damaged: it does not begin like one")
+    begin = len(_MAGIC) + len(_sha256(b""))
+    if content[len(_MAGIC) : begin] != _sha256(content[begin:]):
+        raise EngineError(f"{path} is damaged: its content is not what was written")
+    line, _, data = content[begin:].partition(b"\n")
+    header: Document = json.loads(line)
     if header["form"] != _FORM:
         raise EngineError(f"{path} was written by another version of mlps")
     return header, data

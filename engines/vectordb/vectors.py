@@ -46,8 +46,11 @@ Distribution = Literal["clustered", "uniform", "normal"]
 class Dataset:
     """What decides every vector. `clusters` and `cluster_spread` are 0 unless it is clustered.
 
-    The vectors of a cluster lie around its centre, and the deviation of their distance from it is
-    `cluster_spread` times that of centres from the origin.
+    The vectors of a cluster lie around its centre, `cluster_spread` times as far from it as centres
+    are from the origin, and are then normalised. With 1.5, an IVF index with a list for each of
+    1000 clusters, of which 8 are read, finds of the ten nearest of 100,000 vectors of 128
+    dimensions 0.88 for planted queries with noise 0.05 and 0.95 for independent ones; with 1.4 and
+    1.6 it is 0.95 and 0.81 for planted ones. With 1.0 it finds all: clusters are too far apart.
     """
 
     vectors: int

@@ -55,10 +55,10 @@ def test_a_planted_query_without_noise_is_its_base():
 
 def test_noise_is_the_deviation_of_each_component():
     # The deviation of many in many dimensions, seen before the length became 1 again.
-    data = replace(DATA, dimension=1000)
+    data = replace(DATA, dimension=1000, vectors=100)
     queries = replace(PLANTED, count=50)
-    bases = [block(data, 0)[base] for base in base_ids(data, queries, 0, 50)]
-    cosines = (query_vectors(data, queries, 0, 50) * np.array(bases)).sum(axis=1)
+    bases = block(data, 0)[base_ids(data, queries, 0, 50)]
+    cosines = (query_vectors(data, queries, 0, 50) * bases).sum(axis=1)
     assert cosines.mean() == pytest.approx(1 / np.sqrt(1 + 1000 * 0.05**2), abs=0.01)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -306,9 +307,7 @@ def test_a_drift_of_the_generator_is_refused(path, name):
 
 
 def test_a_coverage_of_99_percent_is_refused(truth, tmp_path):
-    part = found(
-        rows(DATA, 0, 8910), query_vectors(DATA, QUERIES, 0, QUERIES.count), "COSINE", 10
-    )
+    part = found(rows(DATA, 0, 8910), query_vectors(DATA, QUERIES, 0, QUERIES.count), "COSINE", 10)
     with pytest.raises(EngineError, match=r"must cover all 9000 vectors, .* \[\[0, 8910\]\]"):
         write_truth(tmp_path / "truth", part, KEY)
     hole = Truth(ids=truth.ids, scores=truth.scores, covered=((0, 10), (11, 9001)))
@@ -318,26 +317,24 @@ def test_a_coverage_of_99_percent_is_refused(truth, tmp_path):
 
 
 def forged(path, **changes):
-    """The same file with another header."""
-    magic, header, data = path.read_bytes().split(b"\n", 2)
-    header = json.dumps({**json.loads(header), **changes}).encode()
-    path.write_bytes(b"\n".join([magic, header, data]))
+    """The same file with another document, and its checksum."""
+    magic, _, header, data = path.read_bytes().split(b"\n", 3)
+    content = json.dumps({**json.loads(header), **changes}).encode() + b"\n" + data
+    checksum = hashlib.sha256(content).hexdigest().encode()
+    path.write_bytes(b"\n".join([magic, checksum, content]))
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"covered": [[0, 8910]]}, "must cover all 9000 vectors"),
-        ({"covered": 9000}, "must cover all 9000 vectors"),
+        ({"covered": [[0, 8910]]}, r"must cover all 9000 vectors, .* \[\[0, 8910\]\]"),
         ({"form": 2}, "another version of mlps"),
-        ({"shape": [30]}, r"its shape is \[30\]"),
-        ({"shape": [60, 5]}, "it has 60 queries"),
-        ({"shape": [30, 9]}, "its content is not what was written"),
-        ({"shape": ["a", 9]}, "its shape is"),
+        ({"shape": [60, 5]}, "4800 bytes are not 60 x 5"),
+        ({"shape": [30, 9]}, "4800 bytes are not 30 x 9"),
     ],
     ids=str,
 )
-def test_a_header_that_does_not_fit_is_refused(path, changes, text):
+def test_a_document_that_does_not_fit_is_refused(path, changes, text):
     forged(path, **changes)
     with pytest.raises(EngineError, match=text):
         read_truth(path, KEY)
@@ -354,7 +351,7 @@ def test_any_damage_is_seen(truth, tmp_path_factory, data):
     else:
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match="damaged"):
         read_truth(path, KEY)
 
 

@@ -215,8 +215,9 @@ def test_a_set_that_grows_keeps_its_vectors():
 def test_each_parameter_changes_the_fingerprint(change):
     other = replace(SETS["clustered"], **change)
     assert fingerprint(other) != fingerprint(SETS["clustered"])
-    assert fingerprint(other)["last_block_sha256"] != (
-        fingerprint(SETS["clustered"])["last_block_sha256"]
+    assert (
+        fingerprint(other)["last_block_sha256"]
+        != (fingerprint(SETS["clustered"])["last_block_sha256"])
     )
 
 
