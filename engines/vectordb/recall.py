@@ -51,6 +51,7 @@ def recall(found: Ids, truth: Truth, k: int, *, epsilon: float = 0.0) -> Recall:
     # Of fewer than k vectors all are the nearest.
     nearest = min(k, truth.vectors)
     once = _without_repetition(found)
+    ids, distinct = (found != NOTHING).sum(axis=1), (once != NOTHING).sum(axis=1)
     there = _share(once, truth.ids[:, :nearest], np.ones((queries, nearest), dtype=np.bool_))
     kth = truth.scores[:, nearest - 1 : nearest]
     close = (truth.scores >= kth - epsilon) & (truth.ids != NOTHING)
@@ -68,8 +69,8 @@ def recall(found: Ids, truth: Truth, k: int, *, epsilon: float = 0.0) -> Recall:
         p95=p95,
         p99=p99,
         zero_queries=int((there == 0).sum()),
-        short_queries=int(((found != NOTHING).sum(axis=1) < nearest).sum()),
-        repeating_queries=int(((found != NOTHING) & (once == NOTHING)).any(axis=1).sum()),
+        short_queries=int((ids < nearest).sum()),
+        repeating_queries=int((distinct < ids).sum()),
         epsilon=epsilon,
         within_epsilon=float(near.sum()) / (queries * nearest),
         per_query=shares,

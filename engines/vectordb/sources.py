@@ -266,9 +266,11 @@ def _plain_pieces(source: Source, first: int, end: int) -> Iterator[Vectors]:
         for begin in range(first, end, step):
             some = min(step, end - begin)
             data = file.read(some * source.row_bytes)
-            if len(data) != some * source.row_bytes:
+            whole = len(data) // source.row_bytes
+            content = np.frombuffer(data, np.uint8, whole * source.row_bytes)
+            yield _decoded(source, content.reshape(whole, source.row_bytes), begin)
+            if whole < some:
                 return
-            yield _decoded(source, np.frombuffer(data, np.uint8).reshape(some, -1), begin)
 
 
 def _decoded(source: Source, data: NDArray[np.uint8], first: int) -> Vectors:

@@ -121,7 +121,7 @@ def test_a_column_is_named_where_there_are_several(tmp_path):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_memory_is_bounded_by_the_piece(kind, tmp_path):
-    vectors = np.ones((40000, 256), dtype=np.float32)
+    vectors = np.ones((30000, 256), dtype=np.float32)
     path = tmp_path / f"large.{kind}"
     if kind == "parquet":
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 256)
@@ -130,14 +130,14 @@ def test_memory_is_bounded_by_the_piece(kind, tmp_path):
         framed = np.insert(vectors.view("<i4"), 0, 256, axis=1)
         path.write_bytes(framed.tobytes())
     elif kind == "fbin":
-        path.write_bytes(struct.pack("<II", 40000, 256) + vectors.tobytes())
+        path.write_bytes(struct.pack("<II", 30000, 256) + vectors.tobytes())
     else:
         write(path, vectors)
     del vectors
     source = open_source(path)
     tracemalloc.start()
     try:
-        assert sum(len(ids) for ids, _ in rows(source, 0, 40000)) == 40000
+        assert sum(len(ids) for ids, _ in rows(source, 0, 30000)) == 30000
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -251,7 +251,7 @@ def test_a_file_that_was_cut_is_refused(kind, opened, tmp_path, size):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_that_shrank_or_went_is_refused(kind, tmp_path):
     source = open_source(write(tmp_path / f"a.{kind}"))
-    with pytest.raises(EngineError, match="1000 of 1001 vectors|damaged"):
+    with pytest.raises(EngineError, match="ends after 1000 of 1001 vectors"):
         all_of(replace(source, vectors=1001))
     source.path.unlink()
     with pytest.raises(EngineError, match=r"cannot read .*: No such file|[Nn]o such file"):
