@@ -17,7 +17,13 @@ from .backend import Backend
 
 GROUP = "mlps.vectordb"
 # Modules of this package with a function `backend`.
-OWN: Mapping[str, str] = {"native_ivf": "native.backend"}
+OWN: Mapping[str, str] = {
+    "faiss": "faiss_backend",
+    "milvus": "milvus_backend",
+    "native_ivf": "native.backend",
+    "pgvector": "pgvector_backend",
+    "zvec": "zvec_backend",
+}
 
 
 def backend_of(name: str) -> Backend:
