@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import EngineError, JobError, storage_error
 from ..io_core.directory import remove_files
 from ..io_core.files import sync_directory
+from ..optional import VECTORDB, Foreign, library, version_of
 from .adapter import (
     begin,
     check_all_stored,
@@ -45,7 +46,6 @@ from .backend import (
     Vectors,
     settings,
 )
-from .optional import Foreign, library, version_of
 
 NAME = "faiss"
 INDEX = "faiss.index"
@@ -102,7 +102,7 @@ class FaissWriter:
         """Removes what is left of a build that did not end; raises EngineError beside an index."""
         self._directory, self._spec = directory, spec
         self._build = _build_of(spec)
-        self._faiss = library("faiss", NAME)
+        self._faiss = library("faiss", f"backend {NAME}", VECTORDB)
         self._record = record_of(NAME, spec, self._build)
         if begin(directory, self._record) is not None:
             _remove(directory)
@@ -241,7 +241,7 @@ class FaissReader:
         """Maps the lists read-only: other readers may do so too."""
         self._spec, self._directory = spec, directory
         nprobe, threads = _search_of(spec, search)
-        faiss = library("faiss", NAME)
+        faiss = library("faiss", f"backend {NAME}", VECTORDB)
         require_complete(directory, record_of(NAME, spec, _build_of(spec)))
         flags = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
         try:

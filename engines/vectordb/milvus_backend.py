@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import EngineError, JobError
 from ..io_core.directory import remove_files
+from ..optional import VECTORDB, Foreign, library, version_of
 from .adapter import (
     Record,
     begin,
@@ -45,7 +46,6 @@ from .backend import (
     Vectors,
     settings,
 )
-from .optional import Foreign, library, version_of
 
 NAME = "milvus"
 FIELD = "vector"
@@ -189,7 +189,7 @@ class MilvusWriter:
 
     def _create(self) -> None:
         """The collection with its mark."""
-        pymilvus = library("pymilvus", NAME)
+        pymilvus = library("pymilvus", f"backend {NAME}", VECTORDB)
         with _errors("create a collection of", self._server):
             if self._open().has_collection(self._collection, timeout=CALL_TIMEOUT_S):
                 raise EngineError(
@@ -352,7 +352,7 @@ def _index_parameters(build: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _connected(server: str) -> Foreign:
-    pymilvus = library("pymilvus", NAME)
+    pymilvus = library("pymilvus", f"backend {NAME}", VECTORDB)
     with _errors("connect to", server):
         # A connection that is not shared: closing it closes it.
         return pymilvus.MilvusClient(uri=server, timeout=CONNECT_TIMEOUT_S, dedicated=True)
@@ -361,7 +361,10 @@ def _connected(server: str) -> Foreign:
 @contextmanager
 def _errors(action: str, server: str) -> Iterator[None]:
     """Errors of pymilvus as EngineError that names the server."""
-    pymilvus, grpc = library("pymilvus", NAME), library("grpc", NAME)
+    pymilvus, grpc = (
+        library("pymilvus", f"backend {NAME}", VECTORDB),
+        library("grpc", f"backend {NAME}", VECTORDB),
+    )
     try:
         yield
     except (pymilvus.MilvusException, grpc.RpcError) as error:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, JobError
 from ..io_core.directory import remove_files
+from ..optional import VECTORDB, Foreign, library, version_of
 from .adapter import (
     Record,
     begin,
@@ -54,7 +55,6 @@ from .backend import (
     settings,
 )
 from .metrics import Metric
-from .optional import Foreign, library, version_of
 
 NAME = "pgvector"
 # Of the type `vector`: more components cannot be indexed.
@@ -136,7 +136,7 @@ def _search_of(spec: IndexSpec, search: Mapping[str, Value]) -> tuple[str, int]:
 
 
 def _check_connection(text: str) -> None:
-    psycopg = library("psycopg", NAME)
+    psycopg = library("psycopg", f"backend {NAME}", VECTORDB)
     try:
         words = psycopg.conninfo.conninfo_to_dict(text)
     except psycopg.ProgrammingError as error:
@@ -200,7 +200,7 @@ class PgvectorWriter:
 
     def compact(self) -> None:
         """Vacuums, and writes what the server still has in memory if the user may ask for that."""
-        psycopg = library("psycopg", NAME)
+        psycopg = library("psycopg", f"backend {NAME}", VECTORDB)
         with _errors("vacuum", self._server):
             self._open().execute(f"vacuum (analyze) {self._table}")
             with suppress(psycopg.errors.InsufficientPrivilege):
@@ -219,7 +219,7 @@ class PgvectorWriter:
 
     def _create(self) -> None:
         """The table with its mark, both or none."""
-        psycopg = library("psycopg", NAME)
+        psycopg = library("psycopg", f"backend {NAME}", VECTORDB)
         connection = self._open()
         with _errors("create the table of", self._server):
             connection.execute("create extension if not exists vector")
@@ -238,7 +238,7 @@ class PgvectorWriter:
 
     def _indexed(self, connection: Foreign, alive: Alive) -> bool:
         """Builds in a thread, to tell of progress and to ask whether to go on."""
-        psycopg = library("psycopg", NAME)
+        psycopg = library("psycopg", f"backend {NAME}", VECTORDB)
         failures: list[Exception] = []
 
         def work() -> None:
@@ -447,7 +447,7 @@ def _index_statement(record: Record) -> str:
 
 
 def _connected(server: str) -> Foreign:
-    psycopg = library("psycopg", NAME)
+    psycopg = library("psycopg", f"backend {NAME}", VECTORDB)
     _check_connection(server)
     with _errors("connect to", server):
         return psycopg.connect(server, autocommit=True, connect_timeout=10)
@@ -455,7 +455,7 @@ def _connected(server: str) -> Foreign:
 
 def _prepared(connection: Foreign) -> Foreign:
     """The class of vectors in the server's own form, known to the connection."""
-    psycopg = library("psycopg", NAME)
+    psycopg = library("psycopg", f"backend {NAME}", VECTORDB)
     # Also loads pgvector, whose settings the server does not check before.
     row = connection.execute("select 'vector'::regtype::oid::int, '[1]'::vector::text").fetchone()
 
@@ -481,7 +481,7 @@ def _prepared(connection: Foreign) -> Foreign:
 @contextmanager
 def _errors(action: str, server: str) -> Iterator[None]:
     """Errors of PostgreSQL as EngineError that names the server."""
-    psycopg = library("psycopg", NAME)
+    psycopg = library("psycopg", f"backend {NAME}", VECTORDB)
     try:
         yield
     except psycopg.Error as error:
@@ -527,7 +527,7 @@ def _remove_record(directory: Path) -> None:
 
 
 def _local_files(record: Record) -> tuple[Path, ...]:
-    psycopg = library("psycopg", NAME)
+    psycopg = library("psycopg", f"backend {NAME}", VECTORDB)
     server, table = str(record.build["connection"]), str(record.build["table"])
     with _connected(server) as connection, _errors("ask for files of", server):
         try:

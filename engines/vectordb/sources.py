@@ -7,26 +7,23 @@ are told by the ends of names.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import IO, Any, Literal, get_args
+from typing import IO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import Document
 from ..errors import EngineError, storage_error
+from ..optional import VECTORDB, Foreign, library
 from .metrics import Metric
 from .truth import Ids, Truth, Vectors
 
-# Objects of optional libraries: what is imported on use has no types for a checker.
-Foreign = Any
 Format = Literal["fvecs", "fbin", "npy", "parquet", "hdf5"]
 
 # What is read at a time.
@@ -150,17 +147,6 @@ def _named_errors(path: Path) -> Iterator[None]:
     except (ValueError, KeyError) as error:
         # Those of pyarrow are such ones too.
         raise EngineError(f"{path} is damaged, or no such file: {error}") from error
-
-
-def _library(name: str, purpose: str) -> ModuleType:
-    """A module of an optional library; raises EngineError naming the extra that brings it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise EngineError(
-            f"{purpose} needs {name.partition('.')[0]}, which cannot be imported ({error}):"
-            " pip install 'mlps[vectordb]'"
-        ) from error
 
 
 # ---------------------------------------------------------------- rows one after the other
@@ -312,13 +298,13 @@ def _parquet(path: Path, name: str) -> Source:
 
 @contextmanager
 def _parquet_file(path: Path) -> Iterator[Foreign]:
-    parquet = _library("pyarrow.parquet", "a file in parquet")
+    parquet = library("pyarrow.parquet", "a file in parquet", VECTORDB)
     with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
         yield file
 
 
 def _only_list(schema: Foreign) -> str:
-    types = _library("pyarrow", "a file in parquet").types
+    types = library("pyarrow", "a file in parquet", VECTORDB).types
     lists = [field.name for field in schema if _is_list(types, field.type)]
     if len(lists) != 1:
         raise ValueError(f"columns with lists are {lists}: name one")
@@ -352,7 +338,7 @@ def _parquet_pieces(source: Source, first: int, end: int) -> Iterator[Vectors]:
 
 def _list_vectors(source: Source, column: Foreign, first: int) -> Vectors:
     """A column of lists as rows; those of one length only."""
-    lengths = _library("pyarrow.compute", "a file in parquet").list_value_length(column)
+    lengths = library("pyarrow.compute", "a file in parquet", VECTORDB).list_value_length(column)
     found = np.asarray(lengths.fill_null(-1).to_numpy(zero_copy_only=False))
     wrong = found != source.dimension
     if wrong.any():
@@ -370,7 +356,7 @@ def _list_vectors(source: Source, column: Foreign, first: int) -> Vectors:
 
 @contextmanager
 def _hdf5(path: Path) -> Iterator[Foreign]:
-    with _library("h5py", "a file in hdf5").File(path, "r") as file:
+    with library("h5py", "a file in hdf5", VECTORDB).File(path, "r") as file:
         yield file
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import EngineError, storage_error
 from ..io_core.directory import remove_files
 from ..io_core.files import sync_directory
+from ..optional import VECTORDB, Foreign, library, version_of
 from .adapter import (
     begin,
     check_all_stored,
@@ -45,7 +46,6 @@ from .backend import (
     settings,
 )
 from .metrics import Metric
-from .optional import Foreign, library, version_of
 
 NAME = "zvec"
 COLLECTION = "zvec"
@@ -65,7 +65,7 @@ _MOST = {"max_degree": 100, "search_list_size": 100, "pq_chunks": 1024}
 
 
 def _zvec() -> Foreign:
-    zvec = library("zvec", NAME)
+    zvec = library("zvec", f"backend {NAME}", VECTORDB)
     with suppress(RuntimeError):  # this process has done so before
         zvec.init(log_level=zvec.LogLevel.ERROR)
     return zvec

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlps.engines.errors import EngineError
+from mlps.engines.optional import library
 from mlps.engines.training_native.content import BLOCK_BYTES, PIECE_BYTES, Content
 from mlps.engines.training_native.formats.checksum import Tally, closing_bytes, crc32_of_rest
 from mlps.engines.training_native.formats.gather import gathered
-from mlps.engines.training_native.optional import library
 
 CONTENT = Content(1)
 
@@ -113,7 +113,7 @@ def test_a_file_has_a_word_of_its_own():
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(EngineError) as caught:
-        library("pyarrow", "the format parquet")
+        library("pyarrow", "the format parquet", "training")
     assert str(caught.value).startswith(
         "the format parquet needs pyarrow, which cannot be imported"
     )

@@ -13,10 +13,10 @@ from types import ModuleType
 import numpy as np
 
 from ...errors import EngineError, storage_error
+from ...optional import TRAINING, Foreign, library
 from ..content import Content
 from ..dataset import Dataset
 from ..files import PlannedFile, Sides, Sizes
-from ..optional import Foreign, library
 from .checksum import Tally
 from .extents import (
     Extents,
@@ -186,4 +186,4 @@ def _of_chunks(records: Foreign) -> Extents:
 
 
 def _h5py() -> ModuleType:
-    return library("h5py", "the format hdf5")
+    return library("h5py", "the format hdf5", TRAINING)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import storage_error
+from ...optional import TRAINING, library
 from ..content import Content
 from ..dataset import Dataset
 from ..files import PlannedFile, Sides, Sizes
-from ..optional import library
 from .checksum import Tally
 from .extents import Extents, Selection, no_such_file, size_of, whole_file
 from .gather import cut
@@ -47,7 +47,7 @@ def pieces(
 
 
 def _encoded(noise: bytes, file: PlannedFile) -> memoryview:
-    image = library("PIL.Image", "real JPEG")
+    image = library("PIL.Image", "real JPEG", TRAINING)
     encoded = io.BytesIO()
     picture = image.frombuffer("L", (file.width, file.height), noise, "raw", "L", 0, 1)
     picture.save(encoded, format="JPEG", quality=_QUALITY)

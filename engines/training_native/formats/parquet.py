@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EngineError, storage_error
+from ...optional import TRAINING, Foreign, library
 from ..content import BLOCK_BYTES, PIECE_BYTES, Content
 from ..dataset import Column, Dataset, Dtype
 from ..files import PlannedFile, Sides, Sizes
-from ..optional import Foreign, library
 from .checksum import Tally
 from .extents import (
     Counts,
@@ -118,7 +118,7 @@ class _Written(io.RawIOBase):
 
 
 def _parts(dataset: Dataset, file: PlannedFile, content: Content) -> Iterator[bytes]:
-    arrow = library("pyarrow", _PURPOSE)
+    arrow = library("pyarrow", _PURPOSE, TRAINING)
     columns = _columns(dataset, file.sample_bytes)
     schema = _schema(arrow, columns)
     written = _Written()
@@ -159,7 +159,7 @@ def _writer(
     schema: Foreign,
     written: _Written,
 ) -> Foreign:
-    parquet = library("pyarrow.parquet", _PURPOSE)
+    parquet = library("pyarrow.parquet", _PURPOSE, TRAINING)
     compression = None if dataset.compression == "none" else dataset.compression
     options: dict[str, object] = {"compression": compression}
     if not dataset.compat_dictionary:
@@ -262,8 +262,8 @@ def _begin(chunk: Foreign) -> int:
 
 def _checked_footer(dataset: Dataset, path: Path) -> tuple[Foreign, list[int]]:
     """A file's footer, and the numbers of the columns that are read; raises EngineError."""
-    arrow = library("pyarrow", _PURPOSE)
-    parquet = library("pyarrow.parquet", _PURPOSE)
+    arrow = library("pyarrow", _PURPOSE, TRAINING)
+    parquet = library("pyarrow.parquet", _PURPOSE, TRAINING)
     try:
         # Not footer.schema: it and the footer hold each other, a hundred MiB for dlrm.
         with parquet.ParquetFile(path) as file:

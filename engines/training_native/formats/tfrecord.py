@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import storage_error
+from ...optional import TRAINING, library
 from ..content import BLOCK_BYTES, Content
 from ..dataset import Dataset
 from ..files import PlannedFile, Sides, Sizes
-from ..optional import library
 from .checksum import Tally
 from .extents import (
     Extents,
@@ -82,7 +82,7 @@ def pieces(
 
 
 def _parts(dataset: Dataset, file: PlannedFile, content: Content) -> Iterator[bytes | memoryview]:
-    crc32c = library("google_crc32c", "the format tfrecord")
+    crc32c = library("google_crc32c", "the format tfrecord", TRAINING)
     size = file.sample_bytes
     before, after = _example(size)
     length = _LENGTH.pack(len(before) + size + len(after))
@@ -197,7 +197,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 def _framed(path: Path, descriptor: int, offset: int, size: int) -> int:
     """Size with its frame of the record at an offset of a file of this size."""
-    crc32c = library("google_crc32c", "the format tfrecord")
+    crc32c = library("google_crc32c", "the format tfrecord", TRAINING)
     head = read_at(path, descriptor, offset, _HEAD_BYTES)
     if (
         len(head) < _HEAD_BYTES

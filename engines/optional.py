@@ -1,4 +1,4 @@
-"""Packages that only some backends need: imported on use, or the error says what to install."""
+"""Packages that only some jobs need: imported on use, or the error says what to install."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
-from ..errors import EngineError
+from .errors import EngineError
+
+# The extras that bring them.
+TRAINING = "training"
+VECTORDB = "vectordb"
 
 # Objects of such packages: what is imported on use has no types for a checker.
 Foreign = Any
 
 
-def library(name: str, backend: str) -> ModuleType:
+def library(name: str, purpose: str, extra: str) -> ModuleType:
     """A module of an optional package; raises EngineError naming the extra that brings it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise EngineError(
-            f"backend {backend} needs {name.partition('.')[0]}, which cannot be imported"
-            f" ({error}): pip install 'mlps[vectordb]'"
+            f"{purpose} needs {name.partition('.')[0]}, which cannot be imported ({error}):"
+            f" pip install 'mlps[{extra}]'"
         ) from error
 
 

@@ -6,15 +6,15 @@ import sys
 import pytest
 
 from mlps.engines.errors import EngineError
+from mlps.engines.optional import library, version_of
 from mlps.engines.vectordb.backends import OWN, backend_of
-from mlps.engines.vectordb.optional import library, version_of
 
 
 def test_a_package_that_is_not_there_names_the_extra():
-    text = r"backend some needs not_there, which cannot be imported.*pip install 'mlps\[vectordb\]'"
+    text = r"backend some needs not_there, which cannot be imported.*pip install 'mlps\[more\]'"
     with pytest.raises(EngineError, match=text):
-        library("not_there.at_all", "some")
-    assert library("json", "some").loads("1") == 1
+        library("not_there.at_all", "backend some", "more")
+    assert library("json", "some", "more").loads("1") == 1
 
 
 def test_a_version_is_told_without_the_package():
