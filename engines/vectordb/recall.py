@@ -55,7 +55,7 @@ def recall(found: Ids, truth: Truth, k: int, *, epsilon: float = 0.0) -> Recall:
     there = _share(once, truth.ids[:, :nearest], np.ones((queries, nearest), dtype=np.bool_))
     kth = truth.scores[:, nearest - 1 : nearest]
     close = (truth.scores >= kth - epsilon) & (truth.ids != NOTHING)
-    near = np.minimum(_share(once, truth.ids, close), nearest)
+    near = _share(once, truth.ids, close)
     shares = there / nearest
     p5, median, p95, p99 = (float(value) for value in np.percentile(shares, (5, 50, 95, 99)))
     return Recall(
