@@ -19,6 +19,7 @@ GROUP = "mlps.vectordb"
 # Modules of this package with a function `backend`.
 OWN: Mapping[str, str] = {
     "faiss": "faiss_backend",
+    "milvus": "milvus_backend",
     "native_ivf": "native.backend",
     "pgvector": "pgvector_backend",
     "zvec": "zvec_backend",
