@@ -104,7 +104,12 @@ class StandIn(milvus_pb2_grpc.MilvusServiceServicer):
     def CreateIndex(self, request, context):
         words = pairs(request.extra_params)
         found = self.collections[request.collection_name]
-        found.index = {"name": request.index_name, **words, "params": json.loads(words["params"])}
+        found.index = {
+            "name": request.index_name,
+            "index_type": words.pop("index_type"),
+            "metric_type": words.pop("metric_type"),
+            "params": words,
+        }
         return FOUND
 
     def DescribeIndex(self, request, context):

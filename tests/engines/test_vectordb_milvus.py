@@ -30,6 +30,7 @@ MILVUS = backend_of("milvus")
 def hurried(monkeypatch):
     monkeypatch.setattr(milvus_backend, "POLL_S", 0.01)
     monkeypatch.setattr(milvus_backend, "CONNECT_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(milvus_backend, "CALL_TIMEOUT_S", 10.0)
     monkeypatch.setattr(milvus_backend, "SEARCH_TIMEOUT_S", 1.0)
 
 
@@ -89,7 +90,7 @@ def test_each_index_type_has_the_parameters_that_milvus_knows(
     kept = milvus.collections["mlps_vectors"]
     assert kept.index["index_type"] == build["index_type"]
     assert {key: int(value) for key, value in kept.index["params"].items()} == params
-    assert milvus.searches[-1]["params"] == searched
+    assert milvus.searches[-1]["params"] == {"metric_type": "COSINE", **searched}
     assert kept.shards == build.get("num_shards", 1)
     assert MILVUS.data_paths(tmp_path) == ()
 
