@@ -5,34 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import vector_data
 
 from mlps.engines.vectordb.backend import IndexSpec
 
 DIMENSION = 16
 VECTORS = 1200
 K = 10
-
-
-def _clustered():
-    rng = np.random.default_rng(5)
-    centres = rng.standard_normal((30, DIMENSION))
-    noise = 0.4 * rng.standard_normal((VECTORS, DIMENSION))
-    return (centres[rng.integers(0, 30, VECTORS)] + noise).astype(np.float32)
-
-
-SET = _clustered()
 IDS = np.arange(VECTORS)
-# Near some vectors, and far enough from the next for the order to be clear in float32.
-QUERIES = (SET[::60] + 0.1 * SET[1::60][: len(SET[::60])]).astype(np.float32)
+# Of unequal lengths: each metric has an order of its own.
+LENGTHS = np.random.default_rng(3).uniform(0.5, 2, (VECTORS, 1)).astype(np.float32)
+SET = LENGTHS * vector_data.clustered(VECTORS, DIMENSION, clusters=30)
+QUERIES = 2 * vector_data.near(SET[::60], 20)
 
 
 def spec(metric="COSINE", **build):
     return IndexSpec(dimension=DIMENSION, metric=metric, vectors=VECTORS, seed=7, build=build)
 
 
-def scores(metric, queries=QUERIES):
+def scores(metric):
     """Exact scores of all vectors for each query, in double precision."""
-    q, v = queries.astype(np.float64), SET.astype(np.float64)
+    q, v = QUERIES.astype(np.float64), SET.astype(np.float64)
     if metric == "L2":
         return -((q[:, None] - v[None]) ** 2).sum(axis=2)
     if metric == "COSINE":
@@ -40,13 +33,8 @@ def scores(metric, queries=QUERIES):
     return q @ v.T
 
 
-def truth(metric, k=K):
-    return np.argsort(-scores(metric), axis=1, kind="stable")[:, :k]
-
-
 def recall(ids, metric):
-    found = [len({*row} & {*exact}) for row, exact in zip(ids, truth(metric), strict=True)]
-    return sum(found) / truth(metric).size
+    return vector_data.recall(ids, vector_data.exact(SET, QUERIES, metric, K))
 
 
 def going_on(done, total):

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ..errors import EngineError, JobError
 from ..io_core.directory import make_directory
 from ..io_core.files import write_whole
 from .backend import NO_ID, Ids, IndexSpec, Scores, Value, Vectors
+from .metrics import Metric
 
 _FORM = 1
 # Of keys that only some index types have: those types.
@@ -105,6 +106,16 @@ def require_complete(directory: Path, asked: Record) -> None:
             raise EngineError(
                 f"{directory} holds another index: {key}: found {there[key]}, asked {value}"
             )
+
+
+def check_spec(spec: IndexSpec) -> None:
+    """Raises JobError for what is no index of any backend."""
+    if spec.dimension < 1 or spec.vectors < 1:
+        raise JobError(
+            f"an index needs a dimension and vectors, got {spec.dimension} and {spec.vectors}"
+        )
+    if spec.metric not in get_args(Metric):
+        raise JobError(f"metric must be one of {', '.join(get_args(Metric))}, got {spec.metric!r}")
 
 
 def check_rows(ids: Ids, vectors: Vectors, spec: IndexSpec) -> tuple[Ids, Vectors]:

@@ -23,6 +23,7 @@ from .adapter import (
     check_all_stored,
     check_queries,
     check_rows,
+    check_spec,
     read_record,
     record_of,
     record_path,
@@ -69,6 +70,7 @@ SEARCH_KEYS: Mapping[str, Key] = {
 
 
 def _build_of(spec: IndexSpec) -> dict[str, int]:
+    check_spec(spec)
     found = settings(spec.build, BUILD_KEYS, "build")
     nlist = int(found["nlist"] or max(1, round(math.sqrt(spec.vectors))))
     if nlist > spec.vectors:

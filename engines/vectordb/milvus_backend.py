@@ -23,6 +23,7 @@ from .adapter import (
     check_all_stored,
     check_queries,
     check_rows,
+    check_spec,
     of_family,
     padded,
     read_record,
@@ -83,6 +84,7 @@ _NAMES = {"ef_construction": "efConstruction"}
 
 
 def _build_of(spec: IndexSpec) -> dict[str, Value]:
+    check_spec(spec)
     found = settings(spec.build, BUILD_KEYS, "build")
     build = of_family(spec.build, found, str(found["index_type"]), _FAMILIES, "build")
     if not str(build["collection"]).isidentifier():

@@ -30,6 +30,7 @@ from .adapter import (
     check_most,
     check_queries,
     check_rows,
+    check_spec,
     of_family,
     padded,
     read_record,
@@ -101,6 +102,7 @@ _READS = """
 
 
 def _build_of(spec: IndexSpec) -> dict[str, Value]:
+    check_spec(spec)
     if spec.dimension > DIMENSION_MOST:
         raise JobError(
             f"pgvector indexes at most {DIMENSION_MOST} components, got {spec.dimension}"

@@ -23,6 +23,7 @@ from .adapter import (
     check_most,
     check_queries,
     check_rows,
+    check_spec,
     padded,
     read_record,
     record_of,
@@ -71,6 +72,7 @@ def _zvec() -> Foreign:
 
 
 def _build_of(spec: IndexSpec) -> dict[str, Value]:
+    check_spec(spec)
     values = {
         key: value
         for key, value in settings(spec.build, BUILD_KEYS, "build").items()
