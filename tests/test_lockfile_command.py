@@ -209,7 +209,8 @@ def test_a_uv_that_hangs_and_one_that_cannot_be_started(call, uv, monkeypatch):
          "argument --all\n  hint: mlps lockfile generate --help"),
         ("generate --python-version 3", "--python-version 3: expected two numbers\n"
          "  hint: --python-version 3.11"),
-        ("generate --extra big", "--extra big: mlps has no such extra; there are: slurm, training"),
+        ("generate --extra big", "--extra big: mlps has no such extra; there are: slurm, training, "
+         "vectordb"),
         ("generate --pyproject nowhere", "--pyproject nowhere: no such file, or not named "
          "pyproject.toml\n  hint: --pyproject DIRECTORY/pyproject.toml"),
         ("generate -o nowhere/x", "nowhere/x cannot be written: no such directory\n"

@@ -361,10 +361,7 @@ def _connected(server: str) -> Foreign:
 @contextmanager
 def _errors(action: str, server: str) -> Iterator[None]:
     """Errors of pymilvus as EngineError that names the server."""
-    pymilvus, grpc = (
-        library("pymilvus", f"backend {NAME}", VECTORDB),
-        library("grpc", f"backend {NAME}", VECTORDB),
-    )
+    pymilvus, grpc = (library(name, f"backend {NAME}", VECTORDB) for name in ("pymilvus", "grpc"))
     try:
         yield
     except (pymilvus.MilvusException, grpc.RpcError) as error:
