@@ -160,6 +160,42 @@ class Backend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A backend out of what it is and of what does each part of its work; see `Backend`."""
+
+    description: Description
+    checks: Callable[[IndexSpec, Mapping[str, Value]], None]
+    writes: Callable[[Path, IndexSpec], Writer]
+    reads: Callable[[Path, IndexSpec, Mapping[str, Value]], Reader]
+    files: Callable[[Path], tuple[Path, ...]]
+    removes: Callable[[Path], None]
+
+    def describe(self) -> Description:
+        """See `Backend`."""
+        return self.description
+
+    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> None:
+        """See `Backend`."""
+        self.checks(spec, search)
+
+    def writer(self, directory: Path, spec: IndexSpec) -> Writer:
+        """See `Backend`."""
+        return self.writes(directory, spec)
+
+    def reader(self, directory: Path, spec: IndexSpec, search: Mapping[str, Value]) -> Reader:
+        """See `Backend`."""
+        return self.reads(directory, spec, search)
+
+    def data_paths(self, directory: Path) -> tuple[Path, ...]:
+        """See `Backend`."""
+        return self.files(directory)
+
+    def drop(self, directory: Path) -> None:
+        """See `Backend`."""
+        self.removes(directory)
+
+
 def settings(
     given: Mapping[str, Value], keys: Mapping[str, Key], name: str
 ) -> dict[str, Value | None]:

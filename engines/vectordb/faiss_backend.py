@@ -35,6 +35,7 @@ from .adapter import (
 from .backend import (
     NO_ID,
     Alive,
+    Assembled,
     Backend,
     Description,
     Ids,
@@ -274,12 +275,25 @@ class FaissReader:
         self._index = None
 
 
-class Faiss:
-    """See `Backend`."""
+def _check(spec: IndexSpec, search: Mapping[str, Value]) -> None:
+    _search_of(spec, search)
 
-    def describe(self) -> Description:
-        """What it is."""
-        return Description(
+
+def _data_paths(directory: Path) -> tuple[Path, ...]:
+    """The index, its lists, and until `compact` the inserted vectors."""
+    return tuple(path for path in _own_files(directory) if path.exists())
+
+
+def _drop(directory: Path) -> None:
+    """Removes the files of a writer and its record."""
+    if read_record(directory, NAME) is not None:
+        _remove(directory)
+
+
+def backend() -> Backend:
+    """Inverted lists of faiss, mapped from disk."""
+    return Assembled(
+        description=Description(
             name=NAME,
             version=version_of("faiss-cpu"),
             index="IVF_FLAT",
@@ -287,33 +301,13 @@ class Faiss:
             several_readers=True,
             build_keys=BUILD_KEYS,
             search_keys=SEARCH_KEYS,
-        )
-
-    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> None:
-        """Raises JobError for parameters that are wrong or unknown."""
-        _search_of(spec, search)
-
-    def writer(self, directory: Path, spec: IndexSpec) -> FaissWriter:
-        """Begins an index."""
-        return FaissWriter(directory, spec)
-
-    def reader(self, directory: Path, spec: IndexSpec, search: Mapping[str, Value]) -> FaissReader:
-        """Opens a complete index."""
-        return FaissReader(directory, spec, search)
-
-    def data_paths(self, directory: Path) -> tuple[Path, ...]:
-        """The index, its lists, and until `compact` the inserted vectors."""
-        return tuple(path for path in _own_files(directory) if path.exists())
-
-    def drop(self, directory: Path) -> None:
-        """Removes the files of a writer and its record."""
-        if read_record(directory, NAME) is not None:
-            _remove(directory)
-
-
-def backend() -> Backend:
-    """It, for those who know its name alone."""
-    return Faiss()
+        ),
+        checks=_check,
+        writes=FaissWriter,
+        reads=FaissReader,
+        files=_data_paths,
+        removes=_drop,
+    )
 
 
 def _empty(faiss: Foreign, spec: IndexSpec, nlist: int) -> Foreign:

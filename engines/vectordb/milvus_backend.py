@@ -35,6 +35,7 @@ from .adapter import (
 )
 from .backend import (
     Alive,
+    Assembled,
     Backend,
     Description,
     Ids,
@@ -298,12 +299,28 @@ class MilvusReader:
             self._client = None
 
 
-class Milvus:
-    """See `Backend`."""
+def _check(spec: IndexSpec, search: Mapping[str, Value]) -> None:
+    _build_of(spec)
+    _search_of(search)
 
-    def describe(self) -> Description:
-        """What it is; the version is the client's."""
-        return Description(
+
+def _data_paths(_: Path) -> tuple[Path, ...]:
+    """None: where the server keeps its data no client can tell."""
+    return ()
+
+
+def _drop(directory: Path) -> None:
+    """Removes the collection if it bears the mark of the record, and the record."""
+    record = read_record(directory, NAME)
+    if record is not None:
+        _drop_collection(record)
+        remove_files(directory, [record_path(directory, NAME).name])
+
+
+def backend() -> Backend:
+    """A server of Milvus; the version is the client's."""
+    return Assembled(
+        description=Description(
             name=NAME,
             version=version_of("pymilvus"),
             index="AISAQ, DISKANN, HNSW",
@@ -311,36 +328,13 @@ class Milvus:
             several_readers=True,
             build_keys=BUILD_KEYS,
             search_keys=SEARCH_KEYS,
-        )
-
-    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> None:
-        """Raises JobError for parameters that are wrong or unknown."""
-        _build_of(spec)
-        _search_of(search)
-
-    def writer(self, directory: Path, spec: IndexSpec) -> MilvusWriter:
-        """Begins a collection."""
-        return MilvusWriter(directory, spec)
-
-    def reader(self, directory: Path, spec: IndexSpec, search: Mapping[str, Value]) -> MilvusReader:
-        """Opens a complete collection."""
-        return MilvusReader(directory, spec, search)
-
-    def data_paths(self, directory: Path) -> tuple[Path, ...]:
-        """None: where the server keeps its data no client can tell."""
-        return ()
-
-    def drop(self, directory: Path) -> None:
-        """Removes the collection if it bears the mark of the record, and the record."""
-        record = read_record(directory, NAME)
-        if record is not None:
-            _drop_collection(record)
-            remove_files(directory, [record_path(directory, NAME).name])
-
-
-def backend() -> Backend:
-    """It, for those who know its name alone."""
-    return Milvus()
+        ),
+        checks=_check,
+        writes=MilvusWriter,
+        reads=MilvusReader,
+        files=_data_paths,
+        removes=_drop,
+    )
 
 
 def _server(build: Mapping[str, Value]) -> str:

@@ -42,6 +42,7 @@ from .adapter import (
 )
 from .backend import (
     Alive,
+    Assembled,
     Backend,
     Description,
     Ids,
@@ -375,12 +376,29 @@ class PgvectorReader:
         return self._connection
 
 
-class Pgvector:
-    """See `Backend`."""
+def _check(spec: IndexSpec, search: Mapping[str, Value]) -> None:
+    _search_of(spec, search)
+    _check_connection(str(_build_of(spec)["connection"]))
 
-    def describe(self) -> Description:
-        """What it is; the version is the client's."""
-        return Description(
+
+def _data_paths(directory: Path) -> tuple[Path, ...]:
+    """The server's files of table and indexes; none if it is elsewhere or does not tell."""
+    record = read_record(directory, NAME)
+    return () if record is None else _local_files(record)
+
+
+def _drop(directory: Path) -> None:
+    """Removes the table if it bears the mark of the record, and the record."""
+    record = read_record(directory, NAME)
+    if record is not None:
+        _drop_table(record)
+        _remove_record(directory)
+
+
+def backend() -> Backend:
+    """A server of PostgreSQL with pgvector; the version is the client's."""
+    return Assembled(
+        description=Description(
             name=NAME,
             version=version_of("psycopg"),
             index="HNSW, IVFFLAT",
@@ -388,39 +406,13 @@ class Pgvector:
             several_readers=True,
             build_keys=BUILD_KEYS,
             search_keys=SEARCH_KEYS,
-        )
-
-    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> None:
-        """Raises JobError for parameters that are wrong or unknown."""
-        _search_of(spec, search)
-        _check_connection(str(_build_of(spec)["connection"]))
-
-    def writer(self, directory: Path, spec: IndexSpec) -> PgvectorWriter:
-        """Begins a table."""
-        return PgvectorWriter(directory, spec)
-
-    def reader(
-        self, directory: Path, spec: IndexSpec, search: Mapping[str, Value]
-    ) -> PgvectorReader:
-        """Opens a complete table."""
-        return PgvectorReader(directory, spec, search)
-
-    def data_paths(self, directory: Path) -> tuple[Path, ...]:
-        """The server's files of table and indexes; none if it is elsewhere or does not tell."""
-        record = read_record(directory, NAME)
-        return () if record is None else _local_files(record)
-
-    def drop(self, directory: Path) -> None:
-        """Removes the table if it bears the mark of the record, and the record."""
-        record = read_record(directory, NAME)
-        if record is not None:
-            _drop_table(record)
-            _remove_record(directory)
-
-
-def backend() -> Backend:
-    """It, for those who know its name alone."""
-    return Pgvector()
+        ),
+        checks=_check,
+        writes=PgvectorWriter,
+        reads=PgvectorReader,
+        files=_data_paths,
+        removes=_drop,
+    )
 
 
 def score_of(distance: float, metric: Metric) -> float:

@@ -34,6 +34,7 @@ from .adapter import (
 )
 from .backend import (
     Alive,
+    Assembled,
     Backend,
     Description,
     Ids,
@@ -242,12 +243,26 @@ class ZvecReader:
         return [(int(each.id), score_of(each.score, self._spec.metric)) for each in found]
 
 
-class Zvec:
-    """See `Backend`."""
+def _check(spec: IndexSpec, search: Mapping[str, Value]) -> None:
+    _build_of(spec)
+    _search_of(search)
 
-    def describe(self) -> Description:
-        """What it is."""
-        return Description(
+
+def _data_paths(directory: Path) -> tuple[Path, ...]:
+    """All files of the collection that hold anything."""
+    return tuple(path for path in _files(directory) if path.stat().st_size)
+
+
+def _drop(directory: Path) -> None:
+    """Removes the collection and its record."""
+    if read_record(directory, NAME) is not None:
+        _remove(directory)
+
+
+def backend() -> Backend:
+    """DiskANN of zvec."""
+    return Assembled(
+        description=Description(
             name=NAME,
             version=version_of("zvec"),
             index="DISKANN",
@@ -255,34 +270,13 @@ class Zvec:
             several_readers=True,
             build_keys=BUILD_KEYS,
             search_keys=SEARCH_KEYS,
-        )
-
-    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> None:
-        """Raises JobError for parameters that are wrong or unknown."""
-        _build_of(spec)
-        _search_of(search)
-
-    def writer(self, directory: Path, spec: IndexSpec) -> ZvecWriter:
-        """Begins a collection."""
-        return ZvecWriter(directory, spec)
-
-    def reader(self, directory: Path, spec: IndexSpec, search: Mapping[str, Value]) -> ZvecReader:
-        """Opens a complete collection."""
-        return ZvecReader(directory, spec, search)
-
-    def data_paths(self, directory: Path) -> tuple[Path, ...]:
-        """All files of the collection that hold anything."""
-        return tuple(path for path in _files(directory) if path.stat().st_size)
-
-    def drop(self, directory: Path) -> None:
-        """Removes the collection and its record."""
-        if read_record(directory, NAME) is not None:
-            _remove(directory)
-
-
-def backend() -> Backend:
-    """It, for those who know its name alone."""
-    return Zvec()
+        ),
+        checks=_check,
+        writes=ZvecWriter,
+        reads=ZvecReader,
+        files=_data_paths,
+        removes=_drop,
+    )
 
 
 def score_of(distance: float, metric: Metric) -> float:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from ...errors import JobError
+from ..adapter import check_spec
 from ..backend import IndexSpec, Key, Value, settings
-from ..metrics import Metric
 from .layout import piece_bytes, pieces_at_most
 
 IoChoice = Literal["auto", "direct", "buffered"]
@@ -53,7 +53,8 @@ class Search:
 
 def build_of(spec: IndexSpec) -> Build:
     """The parameters of a build, derived where they are not given; raises JobError."""
-    _check_spec(spec)
+    check_spec(spec)
+    _check_seed(spec)
     found = settings(spec.build, BUILD_KEYS, "build")
     nlist = _whole(found["nlist"], max(1, round(math.sqrt(spec.vectors))))
     if nlist > spec.vectors:
@@ -110,13 +111,7 @@ def tile_rows(dimension: int, nlist: int) -> int:
     return max(1, TILE_BYTES // (4 * max(dimension + 2, nlist)))
 
 
-def _check_spec(spec: IndexSpec) -> None:
-    if spec.dimension < 1 or spec.vectors < 1:
-        raise JobError(
-            f"an index needs a dimension and vectors, got {spec.dimension} and {spec.vectors}"
-        )
-    if spec.metric not in get_args(Metric):
-        raise JobError(f"metric must be one of {', '.join(get_args(Metric))}, got {spec.metric!r}")
+def _check_seed(spec: IndexSpec) -> None:
     if not 0 <= spec.seed < 2**64:
         raise JobError(f"the seed must be of 64 bits, got {spec.seed}")
 

@@ -15,6 +15,7 @@ import numpy as np
 from ...errors import EngineError, storage_error
 from ...io_core.directory import make_directory, remove_files
 from ...io_core.files import reserve
+from ..adapter import check_rows
 from ..backend import Alive, Ids, IndexSpec, Vectors
 from .header import Index, is_complete, vectors_of, write_index
 from .kmeans import Labels, centroids_of, nearest, normalise, sample_of
@@ -59,22 +60,9 @@ class IvfWriter:
 
     def insert(self, ids: Ids, vectors: Vectors) -> int:
         """Takes vectors; see `Writer`. For COSINE they are kept with length 1."""
-        ids = np.asarray(ids, dtype=np.int64)
-        if vectors.shape != (len(ids), self._spec.dimension):
-            raise EngineError(
-                f"{len(ids)} ids need vectors of shape ({len(ids)}, {self._spec.dimension}),"
-                f" got {vectors.shape}"
-            )
-        outside = (ids < 0) | (ids >= self._spec.vectors)
-        if outside.any():
-            raise EngineError(
-                f"id {ids[outside.argmax()]} is not one of 0 to {self._spec.vectors - 1}"
-            )
-        wrong = ~np.isfinite(vectors).all(axis=1)
-        if wrong.any():
-            raise EngineError(f"vector {ids[wrong.argmax()]} has components that are not finite")
+        ids, vectors = check_rows(ids, vectors, self._spec)
         if self._spec.metric == "COSINE":
-            vectors = vectors.astype(np.float32)
+            vectors = vectors.copy()
             normalise(vectors)
         return self._inserted().insert(ids, vectors)
 
