@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
+from typing import Literal
 
 from .canonical import Document
 from .checkpoint_job import CheckpointJob
@@ -16,12 +17,13 @@ from .plan import Launch, Plan, ended_launches, ended_well
 from .units import GIB
 
 Metrics = dict[str, float | int]
+Phase = Literal["save", "load"]
 
 # Ends of a launch whose result was found to be one: what it had completed until then counts.
 WITH_RESULT = ("engine", "exit", "stop")
 
 # What the names of metrics begin with, by what a stage does.
-PHASES = {"write": "save", "read": "load"}
+PHASES: Mapping[str, Phase] = {"write": "save", "read": "load"}
 
 
 def checkpointing_of(result: Document) -> Document | None:

@@ -9,7 +9,7 @@ from .canonical import Document
 from .checkpoint_job import CheckpointJob, checkpoint_jobs
 from .checkpoint_metrics import checkpoint_rows, checkpointing_of, done_of, gap_of
 from .counting import COUNTED_LEAST_BYTES, COUNTERS
-from .plan import Plan, ended_launches
+from .plan import Plan, ended_launches, measured_launches
 from .rules import Finding, Severity, breach
 from .spec import JobSpec
 from .tables import numbered
@@ -185,7 +185,7 @@ def judge_checkpoint_form(
         if section is not None:
             layouts.setdefault(launch.option, section["layout"])
     findings = [*judge_form(spec), *judge_accelerators(spec, layouts)]
-    for name, _, result in _measured(spec, plan, outcomes, results):
+    for name, _, result in measured_launches(checkpoint_jobs(spec), plan, outcomes, results):
         findings += _gap(spec, name, result)
     return findings
 
@@ -198,20 +198,10 @@ def judge_checkpoints(
 ) -> list[Finding]:
     """Whether all checkpoints are there, and came from storage when they were read."""
     findings: list[Finding] = []
-    for name, job, result in _measured(spec, plan, outcomes, results):
+    for name, job, result in measured_launches(checkpoint_jobs(spec), plan, outcomes, results):
         findings += _all_there(name, job, result)
         findings += _cold(spec, name, job, result)
     return findings
-
-
-def _measured(
-    spec: JobSpec, plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
-) -> Iterator[tuple[str, CheckpointJob, Document]]:
-    """Measured launches that ended well, with their setting and their result."""
-    jobs = {job.option: job for job in checkpoint_jobs(spec)}
-    for launch in ended_launches(plan, outcomes, results):
-        if launch.measured and launch.option in jobs:
-            yield launch.name, jobs[launch.option], results[launch.name]
 
 
 def _all_there(name: str, job: CheckpointJob, result: Document) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ says of one is 0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 from .canonical import Document
 from .checkpoint_metrics import PHASES, done_of
@@ -43,6 +42,5 @@ def _metric(results: Sequence[Document]) -> Document:
             for checkpoint in section["checkpoints"]
             if checkpoint["rank0_s"]
         ]
-        phase: Literal["save", "load"] = "save" if PHASES[section["does"]] == "save" else "load"
-        metric |= checkpoint_metric(phase, timed)
+        metric |= checkpoint_metric(PHASES[section["does"]], timed)
     return metric

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from .canonical import Document
 from .foreign import FAMILY as FOREIGN
@@ -159,6 +159,30 @@ def ended_launches(
 ) -> list[Launch]:
     """The launches that were completed and have left a result, in order."""
     return [launch for launch in plan.launches if ended_well(launch, outcomes, results)]
+
+
+class OfOption(Protocol):
+    """What a job says of one of its options; None: it has none."""
+
+    @property
+    def option(self) -> str | None:
+        """Its name."""
+
+
+Settings = TypeVar("Settings", bound=OfOption)
+
+
+def measured_launches(
+    settings: Iterable[Settings],
+    plan: Plan,
+    outcomes: Mapping[str, Document],
+    results: Mapping[str, Document],
+) -> Iterator[tuple[str, Settings, Document]]:
+    """Measured launches that ended well: name, the settings of their option, and their result."""
+    of_options = {each.option: each for each in settings}
+    for launch in ended_launches(plan, outcomes, results):
+        if launch.measured and launch.option in of_options:
+            yield launch.name, of_options[launch.option], results[launch.name]
 
 
 def nearest(found: Mapping[str, object], launch: Launch, launches: Sequence[Launch]) -> str | None:

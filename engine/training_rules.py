@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from .canonical import Document
 from .counting import COUNTED_LEAST_BYTES, COUNTERS, counting_kind
-from .plan import Plan, ended_well
+from .plan import Plan, ended_launches, measured_launches
 from .rules import Finding, breach
 from .spec import JobSpec
 from .training_job import TrainingJob, training_jobs
@@ -82,7 +82,7 @@ def judge_utilisation(
     """Whether accelerators were as busy as the benchmark asks for, and whose fault it is if not."""
     ceiling_pct = ceilings(plan, outcomes, results)
     findings = []
-    for name, job, result in _trained(spec, plan, outcomes, results):
+    for name, job, result in measured_launches(training_jobs(spec), plan, outcomes, results):
         if training_of(result) is None:
             continue
         metrics = training_metrics(result)
@@ -112,23 +112,13 @@ def judge_training(
     """Whether measured epochs were whole, of their dataset, and read from storage."""
     findings = [*_foreign(spec, plan, outcomes, results)]
     left = datasets(plan, outcomes, results)
-    for name, job, result in _trained(spec, plan, outcomes, results):
+    for name, job, result in measured_launches(training_jobs(spec), plan, outcomes, results):
         findings += _whole(name, job, result)
         findings += _from_memory(name, job, result)
         findings += _resident(name, result)
         if name in left:
             findings += _of_dataset(name, job, result, left[name])
     return findings
-
-
-def _trained(
-    spec: JobSpec, plan: Plan, outcomes: Mapping[str, Document], results: Mapping[str, Document]
-) -> Iterator[tuple[str, TrainingJob, Document]]:
-    """Measured launches of training that ended well, with their setting and their result."""
-    jobs = {job.option: job for job in training_jobs(spec)}
-    for launch in plan.launches:
-        if launch.measured and launch.option in jobs and ended_well(launch, outcomes, results):
-            yield launch.name, jobs[launch.option], results[launch.name]
 
 
 # ---------------------------------------------------------------- utilisation
@@ -240,9 +230,7 @@ def _foreign(
 ) -> Iterator[Finding]:
     if not training_jobs(spec):
         return
-    for launch in plan.launches:
-        if not ended_well(launch, outcomes, results):
-            continue
+    for launch in ended_launches(plan, outcomes, results):
         dataset = results[launch.name].get("dataset")
         if dataset is not None and dataset["made_by"] == "other":
             yield Finding(

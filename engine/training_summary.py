@@ -11,7 +11,7 @@ from statistics import fmean, pstdev
 from .canonical import Document
 from .dlio_summary import Data, checkpoint_metric, summary_of
 from .host_documents import HostFacts
-from .plan import Launch, Plan, ended_well
+from .plan import Plan, measured_launches
 from .training_job import TrainingJob
 from .training_metrics import datasets, ranks_of, training_of
 from .units import GIB, MIB
@@ -25,23 +25,12 @@ def dlio_summaries(
     hosts: HostFacts,
 ) -> Iterator[tuple[str, Document]]:
     """By name of a measured launch that trained to its end: the document of summary.json."""
-    of_options = {job.option: job for job in jobs}
     left = datasets(plan, outcomes, results)
-    for launch in plan.launches:
-        job = of_options.get(launch.option)
-        if job is None or not _trained(launch, outcomes, results):
+    for name, job, result in measured_launches(jobs, plan, outcomes, results):
+        if result["window"] is None or training_of(result) is None:
             continue
-        dataset = left[launch.name][1] if launch.name in left else None
-        yield launch.name, _summary(job, dataset, results[launch.name], hosts)
-
-
-def _trained(
-    launch: Launch, outcomes: Mapping[str, Document], results: Mapping[str, Document]
-) -> bool:
-    if not launch.measured or not ended_well(launch, outcomes, results):
-        return False
-    result = results[launch.name]
-    return result["window"] is not None and training_of(result) is not None
+        dataset = left[name][1] if name in left else None
+        yield name, _summary(job, dataset, result, hosts)
 
 
 def _summary(

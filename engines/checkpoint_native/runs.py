@@ -95,13 +95,12 @@ class Run:
                 if not self._read_one(together, number):
                     return
 
-    def discard(self, number: int) -> int:
+    def discard(self, number: int) -> None:
         """Removes this rank's files of a checkpoint, and its folder once that is empty."""
         folder = self._folder(number)
-        removed = discard(folder, self._targets)
+        discard(folder, self._targets)
         with suppress(OSError):  # others have files in there, or have removed it
             folder.rmdir()
-        return removed
 
     def _write_one(self, together: Together, number: int, steps: Steps | None) -> bool:
         """Writes a checkpoint with the steps that belong to it; False where all ranks leave.

@@ -146,8 +146,10 @@ def write(session: Session) -> None:
             completed = (ledger.note, ledger.forget)
             run.write(together, workload.writes, workload.steps, completed)
 
-        steps = None if workload.steps is None else asdict(workload.steps)
-        facts = setting.facts("write", planned=workload.writes, training=steps)
+        def facts() -> Document:
+            steps = None if workload.steps is None else asdict(workload.steps)
+            return setting.facts("write", planned=workload.writes, training=steps)
+
         with _told(session, run, facts):
             session.steps("writing", go, total=workload.writes * run.size_bytes, unit="bytes")
 
@@ -300,7 +302,7 @@ def read(session: Session) -> None:
                 make_cold = partial(reading.make_cold, eviction, together.control)
             run.read(together, reading.numbers, make_cold)
 
-        facts = reading.facts("read", planned=workload.reads, crossed_ranks=crossed)
+        facts = partial(reading.facts, "read", planned=workload.reads, crossed_ranks=crossed)
         with _told(session, run, facts):
             session.steps("reading", go, total=workload.reads * run.size_bytes, unit="bytes")
 
@@ -413,8 +415,11 @@ def _setting(job: Job, ranks: int) -> Setting:
 
 
 @contextmanager
-def _told(session: Session, run: Run, facts: Document) -> Iterator[None]:
-    """Reports what was completed inside, even if the stage ends early in all ranks."""
+def _told(session: Session, run: Run, facts: Callable[[], Document]) -> Iterator[None]:
+    """Reports what was completed inside, even if the stage ends early in all ranks.
+
+    `facts` are put together on rank 0 alone: they take a look at the files of every rank.
+    """
     try:
         yield
     except StageEnded:
@@ -423,9 +428,10 @@ def _told(session: Session, run: Run, facts: Document) -> Iterator[None]:
     _tell(session, run, facts)
 
 
-def _tell(session: Session, run: Run, facts: Document) -> None:
+def _tell(session: Session, run: Run, facts: Callable[[], Document]) -> None:
     ranks = session.gather((host_name(), run.records))
     if ranks:
         hosts, records = zip(*ranks, strict=True)
-        checkpoints = checkpoint_documents(records, hosts, writes=facts["does"] == "write")
-        session.outcome.checkpointing = {**facts, "checkpoints": checkpoints}
+        told = facts()
+        checkpoints = checkpoint_documents(records, hosts, writes=told["does"] == "write")
+        session.outcome.checkpointing = {**told, "checkpoints": checkpoints}

@@ -101,12 +101,11 @@ def assert_nothing_left(place, archive, wait_for):
     wait_for(lambda: not place.leftovers(), "the end of all processes", 10)
 
 
-def test_training_on_eight_hosts(make_place, flavour, load, wait_for):
+def test_training_on_eight_hosts(make_place, load, wait_for):
     """Each host reads its own share of the files that all of them have made together."""
-    words, env = flavour
-    place = make_place(8, **env)
+    place = make_place(8)
     archive = on_eight_hosts(
-        place, "benchmark=training/quick", *words,
+        place, "benchmark=training/quick", "launcher=mpich", *PATIENT,
         "benchmark.dataset.record_bytes=200000", "benchmark.dataset.record_bytes_stdev=0",
         "benchmark.evaluation.batch=1",
     )  # fmt: skip

@@ -162,7 +162,8 @@ def test_a_program_that_fails_is_named_with_its_last_words(code, text):
 
 
 def test_a_program_may_say_very_much():
-    code = "import sys\nfor n in range(200_000): print('x' * 50)\nsys.exit('the end')"
+    code = "import sys\nfor n in range(200_000): print('x' * 50, flush=n == 199_999)\n"
+    code += "sys.exit('the end')"
     with pytest.raises(EngineError) as raised:
         run_command(python(code), Control())
     assert str(raised.value).endswith("; the end")
