@@ -100,8 +100,8 @@ class Outcome:
 
     `rates` are counts of the window, `ratios` a part and its whole; both are added over ranks. In
     the result's details `facts` are rank 0's, `sums` are added and `lists` joined over ranks.
-    `search`, `roofline`, `training`, `dataset` and `checkpointing` have the form of the result's.
-    Of rooflines the bytes and processor seconds are added, and the longest counts; of the others
+    `search`, `roofline`, `training`, `dataset`, `checkpointing` and `vectordb` have the form of the
+    result's. Of rooflines the bytes and processor seconds are added, and the longest counts; of the others
     rank 0's is the result's. `latencies` are histograms beside the account's, of the same names in
     all ranks.
     """
@@ -123,6 +123,7 @@ class Outcome:
     training: Document | None = None
     dataset: Document | None = None
     checkpointing: Document | None = None
+    vectordb: Document | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +181,7 @@ class _Record:
     training: Document | None
     dataset: Document | None
     checkpointing: Document | None
+    vectordb: Document | None
 
 
 def window_of(control: Control, last_ns: int) -> Window:
@@ -232,6 +234,7 @@ def gather_result(
         "training": records[0].training,
         "dataset": records[0].dataset,
         "checkpointing": records[0].checkpointing,
+        "vectordb": records[0].vectordb,
         "roofline": _merge_rooflines([r.roofline for r in records if r.roofline]),
         "timeline": _timeline(timelines, window["length_s"]) if any_io and window else None,
         "verify": {
@@ -309,6 +312,7 @@ def _record(outcome: Outcome, account: Account, latencies: Mapping[str, Histogra
         training=outcome.training,
         dataset=outcome.dataset,
         checkpointing=outcome.checkpointing,
+        vectordb=outcome.vectordb,
     )
 
 
