@@ -101,9 +101,9 @@ class Outcome:
     `rates` are counts of the window, `ratios` a part and its whole; both are added over ranks. In
     the result's details `facts` are rank 0's, `sums` are added and `lists` joined over ranks.
     `search`, `roofline`, `training`, `dataset`, `checkpointing` and `vectordb` have the form of the
-    result's. Of rooflines the bytes and processor seconds are added, and the longest counts; of the others
-    rank 0's is the result's. `latencies` are histograms beside the account's, of the same names in
-    all ranks.
+    result's. Of rooflines the bytes and processor seconds are added, and the longest counts; of the
+    others rank 0's is the result's. `latencies` are histograms beside the account's, of the same
+    names in all ranks.
     """
 
     account: Account | None = None
