@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from mlps.engines import keeper
-from mlps.engines.eviction import drop, run_command
 from mlps.engines.contract import JOB_VARIABLE
 from mlps.engines.errors import EngineError
+from mlps.engines.eviction import drop, run_command
 from mlps.engines.io_core.control import Control
 from mlps.engines.io_core.page_cache import residency
 
