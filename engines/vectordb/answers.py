@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import EngineError
-from .backend import NO_ID, Ids, Vectors
+from .backend import NO_ID, Ids, Scores, Vectors
 
 _ID = np.dtype(np.int64)
 _SCORE = np.dtype(np.float32)
@@ -84,18 +84,18 @@ class Answers:
     def _ids(self, answer: object, count: int) -> Ids:
         """The ids of an answer that has the form of one."""
         try:
-            ids, scores = answer  # type: ignore[misc]  # whatever it is
+            ids: Ids = answer[0]  # type: ignore[index]  # whatever it is
+            scores: Scores = answer[1]  # type: ignore[index]
             fits = ids.shape == scores.shape == (count, self._k)
             fits = fits and ids.dtype == _ID and scores.dtype == _SCORE
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, IndexError, KeyError, TypeError):
             fits = False
         if not fits:
             raise EngineError(
                 f"the answer to {count} queries is {_form(answer)} instead of ids (int64) and"
                 f" scores (float32) of shape ({count}, {self._k})"
             )
-        found: Ids = ids
-        return found
+        return ids
 
     def _look_at(self, query: int, row: bytes) -> None:
         ids = np.frombuffer(row, dtype=np.int64)
