@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jsonschema
 import pytest
@@ -25,6 +25,9 @@ from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
 from mlps.engines.result import gather_result
 from mlps.engines.stage import Session, StageEnded
+from mlps.engines.vectordb import searching as searching_stages
+from mlps.engines.vectordb.setting import Setting, setting_of
+from mlps.engines.vectordb.truth import exact, write_truth
 from mlps.engines.world import SoloWorld, host_name
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -396,6 +399,91 @@ def checkpointing(fast_place: Path) -> Iterator[CheckpointBench]:
 def make_checkpoint_bench() -> Callable[..., CheckpointBench]:
     """Makes a small job of checkpointing that works in a given directory."""
     return CheckpointBench
+
+
+# A small job of vector search: 400 vectors in 10 lists, of which all are read.
+SEARCHING: dict[str, Any] = {
+    "database": {"backend": "native_ivf"},
+    "dataset": {"num_vectors": 400, "dimension": 16, "clusters": 10, "cluster_spread": 1.5},
+    "index": {"nlist": 10, "kmeans_rounds": 3},
+    "search": {"nprobe": 10, "reads_in_flight": 1},
+    "query": {"num_query_vectors": 30},
+    "truth": {"depth": 20},
+    "probe": {"queries": 12},
+    "cache": {"mode": "warm"},
+    "run": {"runtime_s": 0.3},
+    "capacity": {"when": "success", "runtime_s": 0.1, "precision_pct": 50},
+    "sweep": {
+        "when": "success", "parameter": "nprobe", "values": [1, 4, 10], "runtime_s": 0.1,
+    },
+    "silence_limit_s": 60,
+    "start_limit_s": 60,
+}  # fmt: skip
+BAD_BACKENDS = Path(__file__).parent.parent / "bad_backends"
+
+
+@dataclass(slots=True)
+class SearchBench(Bench):
+    """The same for a job of vector search, whose index and truth are made by this process."""
+
+    engine: str = "vectordb"
+    # What stands in for the engine where only these stages are wanted.
+    program: ClassVar[tuple[str, ...]] = (str(Path(__file__).with_name("searching.py")),)
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The job document."""
+        text = (resources.files("mlps.conf") / "benchmark/vectordb.yaml").read_text()
+        benchmark = merged(merged(yaml.safe_load(text), SEARCHING), self.changes)
+        return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
+
+    @property
+    def setting(self) -> Setting:
+        """What the stages work on."""
+        return setting_of(read_job(self.canonical, self.run_id, None), 1)
+
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """Those that search."""
+        names = ("probe", "run", "capacity", "sweep")
+        return {name: getattr(searching_stages, name) for name in names}
+
+    def environment(self) -> dict[str, str]:
+        """With backends that are wrong."""
+        return {**Bench.environment(self), "PYTHONPATH": str(BAD_BACKENDS)}
+
+    def load(self) -> None:
+        """Makes the index."""
+        setting = self.setting
+        setting.index_directory.mkdir(parents=True)
+        writer = setting.workload.backend.writer(setting.index_directory, setting.workload.spec)
+        for ids, vectors in setting.data.rows(0, setting.data.vectors):
+            writer.insert(ids, vectors)
+        writer.flush()
+        assert writer.build(lambda done, total: True)
+        writer.compact()
+        writer.close()
+
+    def find_truth(self) -> None:
+        """Makes the truth."""
+        setting, data = self.setting, self.setting.data
+        truth = exact(
+            data.rows(0, data.vectors),
+            data.query_vectors(0, data.query_count),
+            setting.workload.spec.metric,
+            setting.workload.truth_depth,
+            tile_bytes=2**24,
+            alive=lambda _: True,
+        )
+        setting.truth_path.parent.mkdir(parents=True, exist_ok=True)
+        write_truth(setting.truth_path, truth, setting.truth_fingerprint())
+
+
+@pytest.fixture
+def searching(fast_place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SearchBench]:
+    """A small job of vector search; backends that are wrong are found in this process too."""
+    monkeypatch.syspath_prepend(BAD_BACKENDS)
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        yield SearchBench(Path(place))
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,7 @@ from mlps.engines.vectordb import searching
 
 class Searching:
     def stages(self):
-        return {
-            name: getattr(searching, name) for name in ("probe", "run", "capacity", "sweep")
-        }
+        return {name: getattr(searching, name) for name in ("probe", "run", "capacity", "sweep")}
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ def test_bytes_that_one_rank_does_not_know_are_unknown():
     assert found == {"bin_s": 1, "queries": [2, 1, 1], "process_bytes": None}
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 9)), max_size=9)))
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 9)), max_size=9), max_size=4)
+)
 @settings(max_examples=25, deadline=None)
 def test_there_are_never_too_many_bins_and_none_is_lost(ranks):
     lines = [
