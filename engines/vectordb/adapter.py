@@ -208,8 +208,9 @@ def _found(directory: Path, asked: Record) -> Record:
 
 def _keys(record: Record) -> dict[str, Any]:
     """The same with a key for each parameter."""
-    identity = _identity(record)
-    return {**identity, **{f"index.{key}": value for key, value in identity.pop("build").items()}}
+    found = _identity(record)
+    build = found.pop("build")
+    return found | {f"index.{key}": value for key, value in build.items()}
 
 
 def _identity(record: Record) -> dict[str, Any]:

@@ -430,7 +430,7 @@ def _estimate(spec: IndexSpec, _: Mapping[str, Value]) -> Estimate:
         building_bytes=index + table,
         writer_bytes=_MEMORY_BYTES,
         reader_bytes=_MEMORY_BYTES,
-        disk=f"on the server: {spec.vectors:,} x ({raw + 64} B in the table + {page} B in the index)",
+        disk=f"on the server: {spec.vectors:,} x ({raw + 64} B in the table + {page} in the index)",
     )
 
 
