@@ -117,7 +117,7 @@ class EmbeddedBackend:
         self.backend.writer(tmp_path, spec(**self.build)).close()  # begins anew
 
     def test_another_index_than_the_one_there_is_refused(self, place):
-        with pytest.raises(EngineError, match=rf"another index: build: {self.differs}"):
+        with pytest.raises(EngineError, match=rf"another index: {self.differs}"):
             self.backend.reader(place, spec(**self.other), {})
         with pytest.raises(EngineError, match=f"holds an index of {self.name} already"):
             self.backend.writer(place, spec(**self.build))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..contract import Document
-from ..errors import EngineError, JobError
+from ..errors import EngineError
 from ..io_core.account import Account
 from ..io_core.control import Control
 from ..io_core.counts import Counter
@@ -65,8 +65,7 @@ class Clients:
 
     def ready(self) -> None:
         """Reads what no search shall wait for: queries, the truth, where the files are."""
-        self.session.agree(self._check)
-        self.session.phase("reading queries", self._read, unit="steps", total=0)
+        self.session.phase("reading queries", self._read, unit="queries", total=0)
 
     def measure(self, point: Point, outcome: Outcome) -> Measured | None:
         """One point; where it ends early, it is kept as far as it came. None but on rank 0."""
@@ -100,17 +99,6 @@ class Clients:
         self.points.append(document)
         return Measured(document=document, latency=latency)
 
-    def _check(self) -> None:
-        """Raises JobError for what so many clients cannot do."""
-        ranks, workload = self.session.ranks, self.setting.workload
-        if self.setting.data.query_count < ranks:
-            raise JobError(
-                f"query.num_query_vectors is {self.setting.data.query_count}: each of {ranks}"
-                " clients needs one of its own"
-            )
-        if ranks > 1 and not workload.backend.describe().several_readers:
-            raise JobError(f"database.backend {self.name} has one reader only, not {ranks} clients")
-
     def _read(self, control: Control) -> None:
         setting, data, rank = self.setting, self.setting.data, self.session.rank
         own = [self.queries]
@@ -124,7 +112,7 @@ class Clients:
         self.queries = np.concatenate(own)
         self.counters = counters_behind(setting.index_directory)
         if rank == 0:
-            self._truth = _truth_for(setting)
+            self._truth = read_truth(setting.truth_path, setting.truth_fingerprint())
         with code_of(self.name):
             self.paths = setting.workload.backend.data_paths(setting.index_directory)
 
@@ -160,7 +148,7 @@ class _Course:
         self._search_all()
         session.phase("looking at caches", self._look, unit="files", total=0)
         session.phase(
-            "asking the rest", self._finish, unit="steps", total=len(self._answers.unanswered())
+            "asking the rest", self._finish, unit="queries", total=len(self._answers.unanswered())
         )
 
     def close(self) -> None:
@@ -212,7 +200,7 @@ class _Course:
         self._session.phase(
             "searching",
             self._search,
-            unit="steps" if point.runtime_s is None else "s",
+            unit="queries" if point.runtime_s is None else "s",
             total=requests.queries or point.runtime_s or 0,
             control=self._window,
         )
@@ -276,12 +264,3 @@ class _Course:
             failures_most=traffic.failures_most,
             arrivals=coming,
         )
-
-
-def _truth_for(setting: Setting) -> Truth:
-    """The truth of this data and these queries, deep enough; raises EngineError."""
-    truth = read_truth(setting.truth_path, setting.truth_fingerprint())
-    depth, k = truth.ids.shape[1], setting.workload.k
-    if depth < k:
-        raise EngineError(f"{setting.truth_path} has the nearest {depth}, search.k is {k}")
-    return truth

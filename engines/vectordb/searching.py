@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from ..errors import JobError
 from ..result import Outcome
@@ -16,13 +17,15 @@ from .capacity import Tried, Try, is_met, next_try
 from .course import Clients, Measured
 from .points import Point
 from .setting import Setting, setting_of
-from .workload import CapacitySearch, Sweep
+from .workload import CapacitySearch
+
+Part = TypeVar("Part")
 
 
 def probe(session: Session) -> None:
     """Searches a little, which shows whether answers are right and come from storage."""
     with _clients(session, "probe") as clients:
-        queries = min(clients.setting.workload.probe_queries, clients.setting.data.query_count)
+        queries = clients.setting.workload.probe_queries
         point = replace(_point(clients.setting), purpose="probe", distinct=queries, queries=queries)
         clients.measure(point, session.outcome)
 
@@ -43,7 +46,7 @@ def run(session: Session) -> None:
 def capacity(session: Session) -> None:
     """Searches for the highest rate at which requests are answered in time."""
     with _clients(session, "capacity") as clients:
-        limits = session.agree(lambda: _limits(clients.setting))
+        limits = session.agree(lambda: _wanted(clients.setting.workload.capacity, "capacity"))
         point = replace(_point(clients.setting), purpose="search", runtime_s=limits.runtime_s)
         closed_per_s = session.exchange(_rate(clients.measure(point, Outcome())))[0]
         tried: list[Tried] = []
@@ -54,7 +57,7 @@ def capacity(session: Session) -> None:
 def sweep(session: Session) -> None:
     """Searches with each value of a parameter."""
     with _clients(session, "sweep") as clients:
-        wanted = session.agree(lambda: _sweep(clients.setting))
+        wanted = session.agree(lambda: _wanted(clients.setting.workload.sweep, "sweep"))
         for value in wanted.values:
             point = replace(
                 _point(clients.setting),
@@ -76,11 +79,7 @@ def _clients(session: Session, does: str) -> Iterator[Clients]:
         yield clients
     finally:
         if session.rank == 0:
-            document = setting.document(does, points=clients.points)
-            if clients.io is not None:
-                done = {"io_class": clients.io.io_class, "io_reason": clients.io.reason}
-                document["backend"] = {**document["backend"], **done}
-            session.outcome.vectordb = document
+            session.outcome.vectordb = setting.document(does, clients.io, points=clients.points)
 
 
 def _point(setting: Setting) -> Point:
@@ -95,21 +94,11 @@ def _point(setting: Setting) -> Point:
     )
 
 
-def _limits(setting: Setting) -> CapacitySearch:
-    if setting.workload.capacity is None:
-        raise JobError("the benchmark has no capacity to search for")
-    return setting.workload.capacity
-
-
-def _sweep(setting: Setting) -> Sweep:
-    """The sweep, all values of which the backend takes; raises JobError."""
-    workload = setting.workload
-    if workload.sweep is None:
-        raise JobError("the benchmark has no sweep")
-    for value in workload.sweep.values:
-        search = {**workload.search, workload.sweep.parameter: value}
-        workload.backend.check(workload.spec, search)
-    return workload.sweep
+def _wanted(part: Part | None, name: str) -> Part:
+    """A part of the benchmark that a stage is about; raises JobError where it has none."""
+    if part is None:
+        raise JobError(f"{name}.when is never: there is nothing to do")
+    return part
 
 
 def _rate(measured: Measured | None) -> float:

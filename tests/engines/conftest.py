@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jsonschema
 import pytest
@@ -25,9 +25,8 @@ from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
 from mlps.engines.result import gather_result
 from mlps.engines.stage import Session, StageEnded
-from mlps.engines.vectordb import searching as searching_stages
 from mlps.engines.vectordb.setting import Setting, setting_of
-from mlps.engines.vectordb.truth import exact, write_truth
+from mlps.engines.vectordb.stages import VectorEngine
 from mlps.engines.world import SoloWorld, host_name
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -401,91 +400,6 @@ def make_checkpoint_bench() -> Callable[..., CheckpointBench]:
     return CheckpointBench
 
 
-# A small job of vector search: 400 vectors in 10 lists, of which all are read.
-SEARCHING: dict[str, Any] = {
-    "database": {"backend": "native_ivf"},
-    "dataset": {"num_vectors": 400, "dimension": 16, "clusters": 10, "cluster_spread": 1.5},
-    "index": {"nlist": 10, "kmeans_rounds": 3},
-    "search": {"nprobe": 10, "reads_in_flight": 1},
-    "query": {"num_query_vectors": 30},
-    "truth": {"depth": 20},
-    "probe": {"queries": 12},
-    "cache": {"mode": "warm"},
-    "run": {"runtime_s": 0.3},
-    "capacity": {"when": "success", "runtime_s": 0.1, "precision_pct": 50},
-    "sweep": {
-        "when": "success", "parameter": "nprobe", "values": [1, 4, 10], "runtime_s": 0.1,
-    },
-    "silence_limit_s": 60,
-    "start_limit_s": 60,
-}  # fmt: skip
-BAD_BACKENDS = Path(__file__).parent.parent / "bad_backends"
-
-
-@dataclass(slots=True)
-class SearchBench(Bench):
-    """The same for a job of vector search, whose index and truth are made by this process."""
-
-    engine: str = "vectordb"
-    # What stands in for the engine where only these stages are wanted.
-    program: ClassVar[tuple[str, ...]] = (str(Path(__file__).with_name("searching.py")),)
-
-    @property
-    def job(self) -> dict[str, Any]:
-        """The job document."""
-        text = (resources.files("mlps.conf") / "benchmark/vectordb.yaml").read_text()
-        benchmark = merged(merged(yaml.safe_load(text), SEARCHING), self.changes)
-        return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
-
-    @property
-    def setting(self) -> Setting:
-        """What the stages work on."""
-        return setting_of(read_job(self.canonical, self.run_id, None), 1)
-
-    def stages(self) -> Mapping[str, Callable[[Session], None]]:
-        """Those that search."""
-        names = ("probe", "run", "capacity", "sweep")
-        return {name: getattr(searching_stages, name) for name in names}
-
-    def environment(self) -> dict[str, str]:
-        """With backends that are wrong."""
-        return {**Bench.environment(self), "PYTHONPATH": str(BAD_BACKENDS)}
-
-    def load(self) -> None:
-        """Makes the index."""
-        setting = self.setting
-        setting.index_directory.mkdir(parents=True)
-        writer = setting.workload.backend.writer(setting.index_directory, setting.workload.spec)
-        for ids, vectors in setting.data.rows(0, setting.data.vectors):
-            writer.insert(ids, vectors)
-        writer.flush()
-        assert writer.build(lambda done, total: True)
-        writer.compact()
-        writer.close()
-
-    def find_truth(self) -> None:
-        """Makes the truth."""
-        setting, data = self.setting, self.setting.data
-        truth = exact(
-            data.rows(0, data.vectors),
-            data.query_vectors(0, data.query_count),
-            setting.workload.spec.metric,
-            setting.workload.truth_depth,
-            tile_bytes=2**24,
-            alive=lambda _: True,
-        )
-        setting.truth_path.parent.mkdir(parents=True, exist_ok=True)
-        write_truth(setting.truth_path, truth, setting.truth_fingerprint())
-
-
-@pytest.fixture
-def searching(fast_place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SearchBench]:
-    """A small job of vector search; backends that are wrong are found in this process too."""
-    monkeypatch.syspath_prepend(BAD_BACKENDS)
-    with tempfile.TemporaryDirectory(dir=fast_place) as place:
-        yield SearchBench(Path(place))
-
-
 @pytest.fixture(scope="session")
 def fast_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory in memory where there is one: for what does not hang on the storage."""
@@ -528,3 +442,92 @@ def bench(tmp_path: Path) -> Bench:
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     return Bench(data_dir)
+
+
+# A small index: 600 vectors in a dozen lists, 12 queries of each of which the nearest 10 are known.
+VECTORDB: dict[str, Any] = {
+    "database": {"backend": "native_ivf"},
+    "dataset": {"num_vectors": 600, "dimension": 16, "clusters": 12, "batch_size": 250},
+    "index": {"nlist": 12, "kmeans_rounds": 3},
+    "search": {"nprobe": 6},
+    "query": {"num_query_vectors": 12},
+    "truth": {"depth": 10},
+    "cache": {"mode": "warm"},
+    "run": {"runtime_s": 0.2},
+    "silence_limit_s": 60,
+    "start_limit_s": 60,
+}
+
+
+@dataclass(slots=True)
+class VectorBench(Bench):
+    """The same for a job of vector search."""
+
+    engine: str = "vectordb"
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The job document."""
+        text = (resources.files("mlps.conf") / "benchmark/vectordb.yaml").read_text()
+        benchmark = merged(merged(yaml.safe_load(text), VECTORDB), self.changes)
+        return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
+
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """What the engine does in each stage."""
+        return VectorEngine().stages()
+
+    @property
+    def place(self) -> Path:
+        """The directory of index and truth of a job that keeps neither."""
+        return self.directory / "vectordb"
+
+
+@pytest.fixture
+def vectordb(fast_place: Path) -> Iterator[VectorBench]:
+    """A small job of vector search in a data directory that is in memory where there is one."""
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        yield VectorBench(Path(place))
+
+
+# The same with all lists read, and everything that searches.
+SEARCHING: dict[str, Any] = {
+    "dataset": {"num_vectors": 400, "clusters": 10, "cluster_spread": 1.5},
+    "index": {"nlist": 10},
+    "search": {"nprobe": 10, "reads_in_flight": 1},
+    "query": {"num_query_vectors": 30},
+    "truth": {"depth": 20},
+    "run": {"runtime_s": 0.3},
+    "capacity": {"when": "success", "runtime_s": 0.1, "precision_pct": 50},
+    "sweep": {
+        "when": "success", "parameter": "nprobe", "values": [1, 4, 10], "runtime_s": 0.1,
+    },
+}  # fmt: skip
+BAD_BACKENDS = Path(__file__).parent.parent / "bad_backends"
+
+
+@dataclass(slots=True)
+class SearchBench(VectorBench):
+    """The same for its stages that search, also in backends that are wrong."""
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The job document."""
+        own = VectorBench(self.data_dir, merged(SEARCHING, self.changes), self.seed)
+        return own.job
+
+    @property
+    def setting(self) -> Setting:
+        """What the stages work on."""
+        return setting_of(read_job(self.canonical, self.run_id, None), 1)
+
+    def environment(self) -> dict[str, str]:
+        """With backends that are wrong."""
+        return {**VectorBench.environment(self), "PYTHONPATH": str(BAD_BACKENDS)}
+
+
+@pytest.fixture
+def searching(fast_place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SearchBench]:
+    """A small job of vector search; backends that are wrong are found in this process too."""
+    monkeypatch.syspath_prepend(BAD_BACKENDS)
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        yield SearchBench(Path(place))

@@ -10,8 +10,9 @@ RUN = {"mode": "query_count", "runtime_s": None, "queries": 60}
 
 def made(bench, name, **changes):
     bench.changes = {"database": {"backend": f"bad_{name}"}, "run": RUN, **changes}
-    bench.load()
-    bench.find_truth()
+    for stage in ("load", "truth"):
+        told = bench.solo(stage)
+        assert told["status"] == "complete", told["errors"]
     return bench
 
 
@@ -102,7 +103,7 @@ def test_reads_nothing(searching, tmp_path, name, claims):
 def test_raises_what_no_interface_knows(searching):
     """In a process of its own, which finds it by its entry point."""
     made(searching, "raising")
-    result = searching.stage("run", program=searching.program)
+    result = searching.stage("run")
     assert result["status"] == "failed"
     text = "ConnectionResetError: vectors.example.org:19530 is gone"
     (error,) = result["errors"]
@@ -122,7 +123,7 @@ def test_failures_that_may_be_are_no_queries(searching):
 
 def test_failures_of_all_clients_together_may_be_too_many(searching):
     made(searching, "raising", run={**RUN, "failures_most": 1})
-    result = searching.stage("run", ranks=2, program=searching.program)
+    result = searching.stage("run", ranks=2)
     assert {error["message"] for error in result["errors"]} == {
         "backend bad_raising: 2 searches failed, more than run.failures_most = 1; one of them:"
         " ConnectionResetError: vectors.example.org:19530 is gone"
@@ -134,7 +135,7 @@ def test_failures_of_all_clients_together_may_be_too_many(searching):
 def test_hangs_for_longer_than_a_request_may_last(searching):
     """Longer than a rank may be silent, too: it is not."""
     made(searching, "hanging", silence_limit_s=0.5, run={**RUN, "request_limit_s": 0.9})
-    result = searching.stage("run", program=searching.program)
+    result = searching.stage("run")
     point = the_point(result)
     assert point["late_requests"] >= 1
     assert point["queries"] + point["late_requests"] == 60

@@ -170,13 +170,13 @@ def test_a_server_that_is_gone_is_an_error_with_its_name(milvus, tmp_path):
 @pytest.mark.parametrize(
     ("build", "search", "text"),
     [
-        ({"maxDegree": 3}, {}, "build.maxDegree: no such parameter; did you mean max_degree"),
-        ({"M": 3}, {}, "build.M: DISKANN has no such parameter"),
-        ({"inline_pq": 3}, {}, "build.inline_pq: DISKANN has no such parameter"),
-        ({"index_type": "HNSW", "max_degree": 3}, {}, "build.max_degree: HNSW has no such"),
-        ({"index_type": "diskann"}, {}, "build.index_type must be one of AISAQ, DISKANN, HNSW"),
-        ({"collection": "a-b"}, {}, "build.collection must be a plain name"),
-        ({"port": "19530"}, {}, "build.port must be of type int"),
+        ({"maxDegree": 3}, {}, "index.maxDegree: no such parameter; did you mean max_degree"),
+        ({"M": 3}, {}, "index.M: DISKANN has no such parameter"),
+        ({"inline_pq": 3}, {}, "index.inline_pq: DISKANN has no such parameter"),
+        ({"index_type": "HNSW", "max_degree": 3}, {}, "index.max_degree: HNSW has no such"),
+        ({"index_type": "diskann"}, {}, "index.index_type must be one of AISAQ, DISKANN, HNSW"),
+        ({"collection": "a-b"}, {}, "database.collection must be a plain name"),
+        ({"port": "19530"}, {}, "database.port must be of type int"),
         ({}, {"ef": 3}, "search.ef: no such parameter"),
     ],
 )
