@@ -10,6 +10,8 @@ from .process_reads import ProcessCounter, ProcessReads
 from .timeline import Timeline
 
 _SECOND_NS = 10**9
+# What a longer request has read is noted with it.
+_SLOW_NS = _SECOND_NS // 10
 # So many times are put into a histogram at once.
 _AT_ONCE = 1024
 
@@ -77,8 +79,9 @@ class Tally:
         if latency_ns > self._limit_ns:
             counts.late += 1
             return
+        slow = ended_ns - begun_ns > _SLOW_NS
         if ended_ns >= self._second_ends_ns:
-            self._turn_to(ended_ns)
+            self._turn_to(ended_ns, slow=slow)
         counts.requests += 1
         counts.queries += queries
         self._pending += queries
@@ -87,34 +90,42 @@ class Tally:
         self._services.append(ended_ns - begun_ns)
         if len(self._latencies) == _AT_ONCE:
             self._record()
+        if slow:
+            self._note()
 
     def end(self) -> None:
         """No more requests come."""
-        after = self._counter.read()
+        after = self._note()
         self._counter.close()
         if self._before is not None and after is not None:
             self.counts.process = after.since(self._before)
-        self._note(after)
         self._record()
 
-    def _turn_to(self, ended_ns: int) -> None:
-        """A request ends in another second than those before."""
-        second = (ended_ns - self._start_ns) // _SECOND_NS
-        # Without any before it, this request alone has read what was read since.
-        if not self._pending:
-            self._second = second
-        self._note(self._counter.read())
-        self._second = second
-        self._second_ends_ns = self._start_ns + (second + 1) * _SECOND_NS
+    def _turn_to(self, ended_ns: int, *, slow: bool) -> None:
+        """A request ends in another second than those before it, and may have read all that time.
 
-    def _note(self, now: ProcessReads | None) -> None:
-        """What was answered and read since the last note was in the second that passes."""
+        What a short one has read is in the second before.
+        """
+        if self._pending and not slow:
+            self._note()
+        elif self._pending:
+            self._put(None if self._seen_bytes is None else 0)
+        self._second = (ended_ns - self._start_ns) // _SECOND_NS
+        self._second_ends_ns = self._start_ns + (self._second + 1) * _SECOND_NS
+
+    def _note(self) -> ProcessReads | None:
+        """What was read since the last note was read in this second; all that is read by now."""
+        now = self._counter.read()
         moved = None
         if now is not None and self._seen_bytes is not None and self._before is not None:
             moved = now.read_bytes - self._seen_bytes
             self._seen_bytes = now.read_bytes
             self._control.read_bytes[0] = now.read_bytes - self._before.read_bytes
-        self.counts.timeline.add(self._second, self._pending, moved)
+        self._put(moved)
+        return now
+
+    def _put(self, read_bytes: int | None) -> None:
+        self.counts.timeline.add(self._second, self._pending, read_bytes)
         self._pending = 0
 
     def _record(self) -> None:

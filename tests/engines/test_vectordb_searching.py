@@ -178,8 +178,8 @@ def test_a_search_for_the_capacity_ends_with_its_confirmation(searching):
 
 
 def test_what_is_never_served_well_is_given_up(searching):
-    """Recall cannot be above 1; all ranks agree on what comes next."""
-    made(searching, recall={"least": 1.1}, capacity={"runtime_s": 0.02})
+    """Nothing is done in a nanosecond; all ranks agree on what comes next."""
+    made(searching, capacity={"limit_ms": 1e-6, "runtime_s": 0.02})
     points = told(go(searching, "capacity", 2))["points"]
     rates = [point["target_qps"] for point in points[1:]]
     assert rates == pytest.approx([rates[0] / 2**number for number in range(7)])
@@ -209,7 +209,7 @@ def test_a_sweep_has_a_point_for_each_value(searching):
 
 @pytest.mark.parametrize("stage", ["capacity", "sweep"])
 def test_a_stage_needs_something_to_do(searching, stage):
-    result = go(change(searching, **{stage: {"when": "never"}}), stage)
+    result = go(made(searching, **{stage: {"when": "never"}}), stage)
     assert result["errors"][0]["message"] == f"{stage}.when is never: there is nothing to do"
     assert result["vectordb"]["points"] == []
 
@@ -223,8 +223,9 @@ def test_without_an_index_nothing_is_searched(searching, stage):
 
 
 def test_a_truth_of_other_queries_is_refused(searching):
-    made(searching)
-    result = go(change(searching, query={"seed": 5}), "run")
+    truth = made(searching).setting.truth_path
+    truth.rename(change(searching, query={"seed": 5}).setting.truth_path)
+    result = go(searching, "run")
     assert result["status"] == "failed"
     assert "is the truth of something else (queries.seed" in result["errors"][0]["message"]
 
@@ -308,14 +309,14 @@ def test_a_direct_run_leaves_memory_empty(searching, tmp_path):
 def test_the_program_of_the_site_runs_once_for_each_point_and_host(searching, tmp_path):
     log = tmp_path / "log"
     command = ["/bin/sh", "-c", f"echo here >> {log}"]
-    made(searching, cache={"mode": "cold", "command": command})
+    made(searching, cache={"mode": "cold", "method": "command", "command": command})
     points = told(go(searching, "sweep", 2))["points"]
     assert {point["cache"]["method"] for point in points} == {"command"}
     assert log.read_text() == "here\n" * 3
 
 
 def test_a_program_that_fails_is_named_by_its_key(searching):
-    made(searching, cache={"mode": "cold", "command": ["/bin/false"]})
+    made(searching, cache={"mode": "cold", "method": "command", "command": ["/bin/false"]})
     result = go(searching, "run")
     assert result["errors"][0]["message"].startswith(
         "cache.command: /bin/false ended with status 1"

@@ -35,7 +35,7 @@ def kernel(monkeypatch):
     return kernel
 
 
-def told(kernel, *requests):
+def told(kernel, *requests, took_ns=3):
     """The tally of requests that ended at a second after reading so much."""
     control = Control()
     control.clocks.start_ns = START_NS
@@ -44,7 +44,7 @@ def told(kernel, *requests):
     for ended_s, read_bytes in requests:
         kernel.read_bytes = None if read_bytes is None else kernel.read_bytes + read_bytes
         ended_ns = START_NS + round(ended_s * SECOND)
-        tally.answered(ended_ns - 5, ended_ns - 3, ended_ns, 2)
+        tally.answered(ended_ns - took_ns - 2, ended_ns - took_ns, ended_ns, 2)
     tally.end()
     return tally, control
 
@@ -59,10 +59,11 @@ def test_bytes_are_in_the_second_in_which_requests_ended(kernel):
     assert control.moved_bytes() == (1035, 0)
 
 
-def test_a_request_over_many_seconds_is_in_the_last(kernel):
-    tally, _ = told(kernel, (3.5, 100), (7.5, 200))
-    assert tally.counts.timeline.size_bytes[3] >= 100
-    assert sum(tally.counts.timeline.size_bytes[:3]) == 0
+def test_what_long_requests_have_read_is_in_the_second_in_which_they_end(kernel):
+    requests = ((1.5, 100), (3.0, 200), (4.5, 300), (4.9, 10))
+    tally, _ = told(kernel, *requests, took_ns=SECOND)
+    assert tally.counts.timeline.queries == [0, 2, 0, 2, 4]
+    assert tally.counts.timeline.size_bytes == [0, 100, 0, 200, 310]
 
 
 def test_an_unknown_count_makes_all_unknown(kernel):
