@@ -186,7 +186,8 @@ class _Worker(threading.Thread):
 
 
 def _report(phase: Phase, control: Control, worker: _Doer) -> Report:
-    ended = worker.finished.is_set()  # first: what is counted below is then complete
+    # First: what is counted below is then complete.
+    ended = worker.finished.is_set() or control.abandoned
     read, written = control.moved_bytes()
     done = {"bytes": read + written, "s": control.elapsed_s}.get(phase.unit, control.done)
     failure = control.failure

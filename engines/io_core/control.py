@@ -31,6 +31,7 @@ class Control:
         "_earlier_bytes",
         "_lock",
         "_ramp_ns",
+        "abandoned",
         "clocks",
         "done",
         "failure",
@@ -46,6 +47,8 @@ class Control:
         self.clocks = Clocks(end_ns=_NEVER_NS)
         self.start_unix_s = 0.0
         self.stopped = False
+        # The work hangs where nothing can end it: it is not waited for.
+        self.abandoned = False
         self.failure: str | None = None
         self.done = 0
         # Of each shard of what is executed now.
@@ -77,6 +80,11 @@ class Control:
         if self.failure is None:
             self.failure = message
         self.stop()
+
+    def abandon(self, message: str) -> None:
+        """Fails without an end of the work, which may go on for ever."""
+        self.fail(message)
+        self.abandoned = True
 
     def shards(self, count: int) -> None:
         """Makes a place for the live counts of each shard; what was counted before is kept."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import EngineError
@@ -17,6 +19,9 @@ _AWAKE_NS = 100_000
 # The longest sleep between two looks at whether to stop.
 _NAP_NS = 50_000_000
 _ENDLESS = 2**62
+# A search that lasts so many times as long as a request may has hung; looks at whether one has.
+_HUNG = 4
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,10 @@ class Requests:
 
 
 class Client:
-    """Asks the queries of a rank in turn, from the first on again after the last."""
+    """Asks the queries of a rank in turn, from the first on again after the last.
+
+    `hung`: a search has not ended, and goes on in a thread that nothing can end.
+    """
 
     def __init__(
         self,
@@ -62,6 +70,9 @@ class Client:
         self._at = 0
         self._left = _ENDLESS if requests.queries is None else requests.queries
         self._failures = 0
+        # Of the last search; when it has ended the next one follows, or a wait for it.
+        self._begun_ns: int | None = None
+        self.hung = False
 
     def work(self, control: Control) -> None:
         """Asks until the window of a phase ends, or all is asked, or it is to stop."""
@@ -69,24 +80,28 @@ class Client:
         try:
             if self._count == 0:
                 return
-            if self._requests.arrivals is None:
-                self._ask_again_and_again(control)
-            else:
-                self._ask_what_arrives(control, self._requests.arrivals)
+            with self._patience(control):
+                if self._requests.arrivals is None:
+                    self._ask_again_and_again(control)
+                else:
+                    self._ask_what_arrives(control, self._requests.arrivals)
         finally:
             self.tally.end()
 
     def ask_the_rest(self, control: Control) -> None:
         """Asks, outside the window, for what has no answer yet. What fails here has none at all."""
-        for query in self._answers.unanswered():
-            if control.stopped:
-                return
-            try:
-                answer = self._search(self._queries[query : query + 1], self._requests.k)
-                self._answers.take(query, 1, answer)
-            except Exception as error:  # code of others may raise anything
-                self._fail(error, control)
-            control.done += 1
+        with self._patience(control):
+            for query in self._answers.unanswered():
+                if control.stopped:
+                    return
+                self._begun_ns = self._clock()
+                try:
+                    answer = self._search(self._queries[query : query + 1], self._requests.k)
+                    self._begun_ns = None
+                    self._answers.take(query, 1, answer)
+                except Exception as error:  # code of others may raise anything
+                    self._fail(error, control)
+                control.done += 1
 
     def _ask_again_and_again(self, control: Control) -> None:
         clock, end_ns = self._clock, control.end_ns
@@ -122,9 +137,11 @@ class Client:
         self._at = (at + count) % self._count
         self._left -= count
         self.tally.counts.asked += count
+        self._begun_ns = begun_ns
         try:
             answer = self._search(self._queries[at : at + count], self._requests.k)
             ended_ns = self._clock()
+            self._begun_ns = None
             self._answers.take(at, count, answer)
         except Exception as error:  # code of others may raise anything
             counts = self.tally.counts
@@ -135,7 +152,33 @@ class Client:
             self.tally.answered(due_ns, begun_ns, ended_ns, count)
             control.done += count
 
+    @contextmanager
+    def _patience(self, control: Control) -> Iterator[None]:
+        """Sees to it that a search which never ends does not keep the stage from its end."""
+        over = threading.Event()
+        threading.Thread(
+            target=self._watch, args=(control, over), name="patience", daemon=True
+        ).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _watch(self, control: Control, over: threading.Event) -> None:
+        limit_ns = _HUNG * self._requests.limit_ns
+        while not over.wait(min(limit_ns / 4e9, _LOOK_S)):
+            begun_ns = self._begun_ns
+            if begun_ns is not None and self._clock() - begun_ns > limit_ns:
+                self.hung = True
+                self.tally.end()
+                control.abandon(
+                    f"backend {self._requests.backend}: a search has not ended after"
+                    f" {limit_ns / 1e9:g} s, {_HUNG} times run.request_limit_s"
+                )
+                return
+
     def _fail(self, error: Exception, control: Control) -> None:
+        self._begun_ns = None
         self._failures += 1
         if self._failures > self._requests.failures_most:
             control.fail(failures_text(self._requests, self._failures, words_of(error)))

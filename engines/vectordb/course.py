@@ -152,9 +152,9 @@ class _Course:
         )
 
     def close(self) -> None:
-        """Lets go of the reader."""
+        """Lets go of the reader, unless a search in it has hung."""
         reader, self._reader = self._reader, None
-        if reader is not None:
+        if reader is not None and not (self.client is not None and self.client.hung):
             with code_of(self._clients.name):
                 reader.close()
 

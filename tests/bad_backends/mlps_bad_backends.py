@@ -132,6 +132,17 @@ def hanging():
     return Spoiled("hanging", spoil)
 
 
+def stuck():
+    """One search never ends."""
+
+    def spoil(reader, ids, scores):
+        if reader.searches == NTH:
+            time.sleep(3600)
+        return ids, scores
+
+    return Spoiled("stuck", spoil)
+
+
 class Idle(Spoiled):
     """Answers from memory, says that it reads past the page cache, and perhaps how much."""
 

@@ -142,3 +142,16 @@ def test_hangs_for_longer_than_a_request_may_last(searching):
     assert point["latency"]["max"] <= 0.9e9
     # It was answered after all.
     assert point["recall"]["mean"] == 1.0
+
+
+def test_a_search_that_never_ends_does_not_keep_the_stage(searching):
+    """In all ranks, each of which has its own."""
+    made(searching, "stuck", run={**RUN, "request_limit_s": 0.2})
+    result = searching.stage("run", ranks=2)
+    assert result["status"] == "failed"
+    assert {error["message"] for error in result["errors"]} == {
+        "backend bad_stuck: a search has not ended after 0.8 s, 4 times run.request_limit_s"
+    }
+    (point,) = result["vectordb"]["points"]
+    assert point["queries"] + point["late_requests"] <= 22
+    assert point["recall"] is None
