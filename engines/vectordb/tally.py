@@ -58,7 +58,7 @@ class Tally:
         self._start_ns = 0
         self._counter = ProcessCounter()
         self._before: ProcessReads | None = None
-        self._seen_bytes: int | None = None
+        self._seen: ProcessReads | None = None
         # Queries that are not in the timeline yet, all of one second, and when that ends.
         self._pending = 0
         self._second = 0
@@ -70,8 +70,7 @@ class Tally:
         self._control = control
         self._start_ns = control.start_ns
         self._second_ends_ns = self._start_ns + _SECOND_NS
-        self._before = self._counter.read()
-        self._seen_bytes = None if self._before is None else self._before.read_bytes
+        self._before = self._seen = self._counter.read()
 
     def answered(self, due_ns: int, begun_ns: int, ended_ns: int, queries: int) -> None:
         """A request that was due at a moment, begun and answered; it may be late."""
@@ -81,7 +80,7 @@ class Tally:
             return
         slow = ended_ns - begun_ns > _SLOW_NS
         if ended_ns >= self._second_ends_ns:
-            self._turn_to(ended_ns, slow=slow)
+            self._turn_to(ended_ns, queries, slow=slow)
         counts.requests += 1
         counts.queries += queries
         self._pending += queries
@@ -91,40 +90,43 @@ class Tally:
         if len(self._latencies) == _AT_ONCE:
             self._record()
         if slow:
-            self._note()
+            self._put(self._read())
 
     def end(self) -> None:
         """No more requests come."""
-        after = self._note()
+        self._put(self._read())
         self._counter.close()
-        if self._before is not None and after is not None:
-            self.counts.process = after.since(self._before)
+        if self._before is not None and self._seen is not None:
+            self.counts.process = self._seen.since(self._before)
         self._record()
 
-    def _turn_to(self, ended_ns: int, *, slow: bool) -> None:
-        """A request ends in another second than those before it, and may have read all that time.
+    def _turn_to(self, ended_ns: int, queries: int, *, slow: bool) -> None:
+        """A request of so many queries ends in another second than those before it.
 
-        What a short one has read is in the second before.
+        A slow one is noted by itself; of others it is taken that each query has read as much.
         """
+        earlier: int | None = 0
+        own: int | None = 0
         if self._pending and not slow:
-            self._note()
-        elif self._pending:
-            self._put(None if self._seen_bytes is None else 0)
+            earlier = own = self._read()
+            if earlier is not None:
+                own = earlier * queries // (self._pending + queries)
+                earlier -= own
+        self._put(earlier)
         self._second = (ended_ns - self._start_ns) // _SECOND_NS
         self._second_ends_ns = self._start_ns + (self._second + 1) * _SECOND_NS
+        self._put(own)
 
-    def _note(self) -> ProcessReads | None:
-        """What was read since the last note was read in this second; all that is read by now."""
-        now = self._counter.read()
-        moved = None
-        if now is not None and self._seen_bytes is not None and self._before is not None:
-            moved = now.read_bytes - self._seen_bytes
-            self._seen_bytes = now.read_bytes
-            self._control.read_bytes[0] = now.read_bytes - self._before.read_bytes
-        self._put(moved)
-        return now
+    def _read(self) -> int | None:
+        """Bytes that were read since this was last asked; None if that is unknown."""
+        before, self._seen = self._seen, self._counter.read()
+        if before is None or self._seen is None or self._before is None:
+            return None
+        self._control.read_bytes[0] = self._seen.read_bytes - self._before.read_bytes
+        return self._seen.read_bytes - before.read_bytes
 
     def _put(self, read_bytes: int | None) -> None:
+        """Into the second: these bytes, and the queries that are not in it yet."""
         self.counts.timeline.add(self._second, self._pending, read_bytes)
         self._pending = 0
 

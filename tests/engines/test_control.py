@@ -41,3 +41,15 @@ def test_who_looks_meanwhile_never_sees_less_than_before():
     looking.join()
     assert seen == sorted(seen)
     assert control.moved_bytes() == (3000, 0)
+
+
+def test_work_that_hangs_is_not_waited_for():
+    control = Control()
+    own = _OwnWork()
+    phase = Phase(name="read", unit="bytes", total=100)
+    control.stop()
+    assert not _report(phase, control, own).ended
+    control.abandon("it hangs")
+    control.fail("later")
+    report = _report(phase, control, own)
+    assert (report.ended, report.failure) == (True, "it hangs")

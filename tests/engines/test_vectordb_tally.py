@@ -50,13 +50,12 @@ def told(kernel, *requests, took_ns=3):
 
 
 def test_bytes_are_in_the_second_in_which_requests_ended(kernel):
-    tally, control = told(kernel, (0.1, 10), (0.9, 20), (1.1, 0), (1.2, 5), (5.0, 1000))
+    tally, control = told(kernel, *[(number / 10, 10) for number in range(1, 33)], (5.0, 3))
     timeline = tally.counts.timeline
-    assert timeline.queries == [4, 4, 0, 0, 0, 2]
-    # What passes into another second has that of its first request with it.
-    assert sum(timeline.size_bytes) == tally.counts.process.read_bytes == 1035
-    assert timeline.size_bytes[0] == 30
-    assert control.moved_bytes() == (1035, 0)
+    assert timeline.queries == [18, 20, 20, 6, 0, 2]
+    assert timeline.size_bytes == [90, 101, 100, 27, 0, 5]
+    assert tally.counts.process.read_bytes == 323
+    assert control.moved_bytes() == (323, 0)
 
 
 def test_what_long_requests_have_read_is_in_the_second_in_which_they_end(kernel):
