@@ -486,3 +486,14 @@ def vectordb(fast_place: Path) -> Iterator[VectorBench]:
     """A small job of vector search in a data directory that is in memory where there is one."""
     with tempfile.TemporaryDirectory(dir=fast_place) as place:
         yield VectorBench(Path(place))
+
+
+@pytest.fixture(scope="session")
+def vector_benchmark() -> Callable[..., dict[str, Any]]:
+    """The benchmark section of a small job of vector search, with some keys changed."""
+    benchmark = VectorBench(Path("/nowhere")).job["benchmark"]
+
+    def changed(**changes: Any) -> dict[str, Any]:
+        return merged(benchmark, changes)
+
+    return changed

@@ -247,7 +247,7 @@ def test_a_server_that_is_not_there_is_an_error_with_its_name(tmp_path):
         ({"nlist": 3}, {}, "index.nlist: HNSW has no such parameter"),
         ({"index_type": "IVFFLAT", "M": 3}, {}, "index.M: IVFFLAT has no such parameter"),
         ({"index_type": "DISKANN"}, {}, "index.index_type must be one of HNSW, IVFFLAT"),
-        ({"M": 40}, {}, "index.ef_construction must be at least twice build.M"),
+        ({"M": 40}, {}, "index.ef_construction must be at least twice index.M"),
         ({"M": 101, "ef_construction": 300}, {}, "index.M must be at most 100"),
         ({"table": "t; drop table u"}, {}, "database.table must be a plain name"),
         ({"connection": "host=db password=secret"}, {}, "database.connection holds a password"),
