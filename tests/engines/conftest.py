@@ -489,6 +489,17 @@ def vectordb(fast_place: Path) -> Iterator[VectorBench]:
         yield VectorBench(Path(place))
 
 
+@pytest.fixture(scope="session")
+def vector_benchmark() -> Callable[..., dict[str, Any]]:
+    """The benchmark section of a small job of vector search, with some keys changed."""
+    benchmark = VectorBench(Path("/nowhere")).job["benchmark"]
+
+    def changed(**changes: Any) -> dict[str, Any]:
+        return merged(benchmark, changes)
+
+    return changed
+
+
 # The same with all lists read, and everything that searches.
 SEARCHING: dict[str, Any] = {
     "dataset": {"num_vectors": 400, "clusters": 10, "cluster_spread": 1.5},

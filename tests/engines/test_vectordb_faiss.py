@@ -78,7 +78,7 @@ def test_drop_leaves_files_that_are_not_its_own(tmp_path):
         ({"nlists": 3}, {}, "index.nlists: no such parameter; did you mean nlist"),
         ({}, {"probe": 3}, "search.probe: no such parameter; did you mean nprobe"),
         ({"nlist": 1201}, {}, "index.nlist is 1201, and there are 1200 vectors"),
-        ({"nlist": 30, "sample": 29}, {}, "index.sample must be between build.nlist"),
+        ({"nlist": 30, "sample": 29}, {}, "index.sample must be between index.nlist"),
         ({"nlist": 30}, {"nprobe": 31}, "search.nprobe is 31, and the index has 30 lists"),
     ],
 )

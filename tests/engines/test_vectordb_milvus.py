@@ -190,3 +190,30 @@ def test_without_the_package_the_error_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(EngineError, match=r"backend milvus needs pymilvus.*mlps\[vectordb"):
         MILVUS.writer(tmp_path, spec())
     assert MILVUS.describe().name == "milvus"
+
+
+def test_several_bring_vectors_to_what_one_has_begun(milvus, tmp_path):
+    of = spec(port=milvus.port)
+    writer = MILVUS.writer(tmp_path, of)
+    joined = MILVUS.join(tmp_path, of)
+    assert writer.insert(IDS[:700], SET[:700]) == 700
+    assert joined.insert(IDS[700:], SET[700:]) == VECTORS - 700
+    for each in (joined, writer):
+        each.flush()
+    joined.close()
+    assert writer.build(going_on)
+    assert writer.count() == VECTORS
+    writer.close()
+    assert milvus.collections["mlps_vectors"].ids == IDS.tolist()
+    with pytest.raises(EngineError, match="an index of milvus that is complete"):
+        MILVUS.join(tmp_path, of)
+
+
+def test_nobody_joins_a_collection_of_somebody_else(milvus, tmp_path):
+    of = spec(port=milvus.port)
+    with pytest.raises(EngineError, match="holds no index of milvus"):
+        MILVUS.join(tmp_path, of)
+    MILVUS.writer(tmp_path, of).close()
+    milvus.collections["mlps_vectors"].schema.description = "of another job"
+    with pytest.raises(EngineError, match="the collection mlps_vectors is not what was begun"):
+        MILVUS.join(tmp_path, of)

@@ -46,7 +46,7 @@ def test_searches_probe_no_more_lists_than_there_are():
         ({"seed": -1}, {}, "the seed must be of 64 bits, got -1"),
         ({"build": {"nlists": 4}}, {}, "index.nlists: no such parameter; did you mean nlist?"),
         ({"build": {"nlist": 10_001}}, {}, "index.nlist is 10001, and there are 10000 vectors"),
-        ({"build": {"sample": 99}}, {}, "index.sample must be between build.nlist (100) and"),
+        ({"build": {"sample": 99}}, {}, "index.sample must be between index.nlist (100) and"),
         ({"build": {"sample": 10_001}}, {}, "number of vectors (10000), got 10001"),
         ({}, {"nprobe": 101}, "search.nprobe is 101, and the index has 100 lists"),
         ({}, {"ef": 101}, "search.ef: no such parameter; there are io, nprobe, reads_in_flight"),
