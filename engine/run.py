@@ -39,6 +39,9 @@ from .spec import JobSpec
 from .supervise import Outcome, Site, supervise
 from .training_report import stage_line
 from .training_rules import judge_dataset_size, judge_known_size
+from .vector_form import judge_told_vectors, judge_vector_form
+from .vector_job import vector_jobs
+from .vector_report import vector_line
 from .verify import (
     Evidence,
     Verdict,
@@ -47,9 +50,6 @@ from .verify import (
     overrides_text,
     read_series_file,
 )
-from .vector_form import judge_told_vectors, judge_vector_form
-from .vector_job import vector_jobs
-from .vector_report import vector_line
 
 PAUSE_POLL_S = 0.2
 

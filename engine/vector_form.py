@@ -1,6 +1,6 @@
 """Whether a job of vector search has the form of a score, before anything was run. Pure.
 
-Form is remarked upon in whatif. What only an edition's provisional table asks for is never an error.
+Form is remarked upon in whatif. What only a provisional table asks for is never an error.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _form(spec: JobSpec, job: VectorJob, table: VectorTable) -> Iterator[Finding
 
 
 def remark(spec: JobSpec) -> Severity:
-    """How grave it is to miss the form. Any run for trial breaks the form: there it is worth a remark, not a warning."""
+    """How grave it is to miss the form: any run for trial does, which is worth a remark alone."""
     return "info" if spec.division.name == "whatif" else "error"
 
 
