@@ -14,7 +14,7 @@ from .latency import percentile_name
 from .plan import Launch, Plan, ended_launches, measured_launches
 from .rules import Finding, breach
 from .spec import JobSpec
-from .tables import numbered
+from .tables import noun, numbered
 from .units import GIB
 from .vector_form import (
     RUNTIME_S,
@@ -458,11 +458,11 @@ def _answers(name: str, result: Document) -> Iterator[Finding]:
     points = points_of(result)
     answers = {key: sum(point["answers"][key] for point in points) for key in points[0]["answers"]}
     wrong = [
-        f"{answers[key]:,} {words}"
-        for key, words in (
-            ("foreign_ids", "ids are no vector's"),
-            ("repeating_queries", "queries were answered with an id twice"),
-            ("short_queries", "queries were answered with fewer ids than were asked for"),
+        f"{answers[key]:,} {noun(answers[key], *nouns)} {words}"
+        for key, nouns, words in (
+            ("foreign_ids", ("id", "ids"), "of no vector"),
+            ("repeating_queries", ("query", "queries"), "with an id twice"),
+            ("short_queries", ("query", "queries"), "with fewer ids than were asked for"),
         )
         if answers[key]
     ]
@@ -470,7 +470,8 @@ def _answers(name: str, result: Document) -> Iterator[Finding]:
         text = f"answers are wrong: {'; '.join(wrong)}"
         yield Finding(rule="VDB-11", severity="error", key=name, text=text)
     if answers["changed_queries"]:
-        text = f"{answers['changed_queries']:,} queries were answered otherwise when asked again"
+        queries = noun(answers["changed_queries"], "query", "queries")
+        text = f"{answers['changed_queries']:,} {queries} answered otherwise when asked again"
         yield Finding(rule="VDB-11", severity="warning", key=name, text=text)
     if does(result) in ("probe", "run"):
         yield from _unanswered(name, points[0])
