@@ -252,9 +252,9 @@ def _point_flaws(point: Document) -> Iterator[str]:
         yield f"{point['queries']} queries in {point['requests']} requests"
     if point["queries"] and not point["elapsed_s"]:
         yield f"{point['queries']} queries in no time"
-    queries, read = (len(point["timeline"][name]) for name in ("queries", "process_bytes"))
-    if queries != read:
-        yield f"timeline has {queries} bins of queries and {read} of bytes"
+    queries, read = point["timeline"]["queries"], point["timeline"]["process_bytes"]
+    if read is not None and len(queries) != len(read):
+        yield f"timeline has {len(queries)} bins of queries and {len(read)} of bytes"
     if point["target_qps"] is not None and None in (point["arrivals"], point["unserved"]):
         yield "an open loop that does not tell what arrived"
 

@@ -214,7 +214,7 @@ def vector_metrics(result: Document) -> Metrics:
     if section["does"] == "load" and section["load"] is not None:
         return _load(section["load"], section["dataset"])
     if section["does"] == "truth" and section["truth"] is not None:
-        return _truth(section["truth"], section["dataset"])
+        return _truth(section["truth"])
     if section["does"] in ("probe", "run") and section["points"]:
         metrics = point_metrics(result, section["points"][0])
         if section["does"] == "probe":
@@ -227,7 +227,7 @@ def vector_metrics(result: Document) -> Metrics:
 def _load(load: Document, dataset: Document) -> Metrics:
     metrics: Metrics = {"stored_vectors": load["stored"]}
     for name in ("insert_s", "flush_s", "build_s", "compact_s"):
-        if load[name] is not None:
+        if not load["reused"] and load[name] is not None:
             metrics[name] = load[name]
     if not load["reused"] and load["insert_s"]:
         metrics["insert_vectors_per_s"] = load["inserted"] / load["insert_s"]
@@ -239,8 +239,8 @@ def _load(load: Document, dataset: Document) -> Metrics:
     return metrics
 
 
-def _truth(truth: Document, dataset: Document) -> Metrics:
-    metrics: Metrics = {"truth_covered_pct": 100 * truth["covered"] / dataset["vectors"]}
+def _truth(truth: Document) -> Metrics:
+    metrics: Metrics = {"truth_covered_pct": 100 * truth["covered"]}
     if not truth["reused"] and truth["elapsed_s"] is not None:
         metrics["truth_s"] = truth["elapsed_s"]
     return metrics

@@ -275,13 +275,12 @@ def _write_capacity(out: TextIO, search: Document, means: Mapping[str, float]) -
     out.write(f"{_capacity(means) or NO_CAPACITY}, by {limit}\n")
     rows = [
         (
-            _number(row.get("target_qps"), 1),
+            _number(row.get("target_qps"), 1) or "closed loop",
             _number(row["qps"], 1),
             _number(row.get(f"latency_{search['percentile']}_ms"), 2),
             _number(row.get("recall_mean"), 4),
             _number(row.get("unserved_requests"), 0),
-            ("met" if row["met"] else "missed")
-            + (" when confirmed" if row["purpose"] == "confirm" else ""),
+            _limit(row),
         )
         for row in search["points"]
     ]
@@ -290,6 +289,14 @@ def _write_capacity(out: TextIO, search: Document, means: Mapping[str, float]) -
         "limit",
     )  # fmt: skip
     write_table(out, header, rows, right=range(5))
+
+
+def _limit(row: Document) -> str:
+    """Whether a rate met the limit; what clients reach by themselves is only where it begins."""
+    if "target_qps" not in row:
+        return ""
+    confirmed = " when confirmed" if row["purpose"] == "confirm" else ""
+    return ("met" if row["met"] else "missed") + confirmed
 
 
 def _write_sweep(out: TextIO, rows: Sequence[Document]) -> None:

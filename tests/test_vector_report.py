@@ -105,6 +105,7 @@ clients' processor time 0.750 ms a query
 capacity 400.0 queries/s, p99 3.00 ms, recall 0.9700, by p99 of a request <= 100 ms and recall \
 >= 0.95
 asked, queries/s queries/s p99, ms recall not begun limit
+closed loop 1,000.0 2.00 0.9700
 800.0 800.0 200.00 0.9700 0 missed
 400.0 400.0 2.00 0.9700 0 met
 400.0 400.0 3.00 0.9700 0 met when confirmed
@@ -134,7 +135,7 @@ def test_what_else_there_is_to_tell(play_job):
     section = section_of("run", open_point(batch_size=4, requests=2000, cache=cold))
     section["dataset"] |= {"distribution": None, "source": "/data/base.fvecs"}
     section["backend"] |= {"io_reason": "it may hold some in memory", "search": {}}
-    played = behaviours(run=section, load=loaded(reused=True, inserted=0))
+    played = behaviours(run=section, load=loaded(reused=True, inserted=0, build_s=0.0))
     changes = {"benchmark.cache.mode": "cold", "benchmark.dataset.path": "/data/base.fvecs"}
     lines = squeezed(text_of(play_job(changes, played=played).archive))
     assert "400.0 queries/s by 2 clients in an open loop at 400 queries/s, 4 queries a request" in (
