@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlps.engines.errors import EngineError
@@ -107,6 +107,7 @@ def test_what_is_no_answer_is_refused_with_what_it_is(wrong, text):
 
 
 @given(st.lists(st.lists(st.integers(-3, VECTORS + 2), min_size=K, max_size=K), min_size=1))
+@settings(max_examples=40, deadline=None)
 def test_counts_are_what_sets_say(rows):
     found = answers(len(rows))
     found.take(0, len(rows), answer(*rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlps.engines.io_core.histogram import Histogram
@@ -25,6 +25,7 @@ def up_to(capacity):
     return lambda what: what.rate_per_s <= capacity
 
 
+@settings(max_examples=40, deadline=None)
 @given(share=st.floats(0.02, 2), precision_pct=st.floats(1, 50))
 def test_the_capacity_is_found(share, precision_pct):
     tried = search(up_to(1000 * share), precision_pct=precision_pct)
@@ -37,6 +38,7 @@ def test_the_capacity_is_found(share, precision_pct):
     assert {each.what.purpose for each in tried[:-1]} == {"search"}
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.booleans(), min_size=TRIED_MOST + 1, max_size=TRIED_MOST + 1))
 def test_it_ends_whatever_happens(outcomes):
     answers = iter(outcomes)
