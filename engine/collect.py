@@ -12,6 +12,7 @@ from .aggregate import FAMILY, aggregates
 from .canonical import Document
 from .checkpoint_job import CheckpointJob
 from .checkpoint_metrics import checkpoint_metrics, checkpoint_notes, told_of_reads
+from .counting import counted_bytes
 from .foreign_metrics import foreign_metrics
 from .host_documents import HostFacts, totals
 from .latency import percentile_ns
@@ -25,6 +26,8 @@ from .steady import drift_of
 from .training_job import TrainingJob
 from .training_metrics import dataset_metrics, job_metrics, training_metrics, training_notes
 from .units import GIB, KIB, MIB
+from .vector_job import VectorJob
+from .vector_metrics import told_of_runs, vector_metrics, vector_notes
 
 RESULT_SCHEMA = 1
 
@@ -54,18 +57,20 @@ def collect(
     evidence: Mapping[str, str],
     training: Sequence[TrainingJob] = (),
     checkpointing: Sequence[CheckpointJob] = (),
+    searching: Sequence[VectorJob] = (),
 ) -> Document:
     """The document of result.json.
 
     `outcomes` and `results` hold, by launch name, what outcome.json and result.json of a stage
     hold; `hosts` are the facts before the first stage, `series` what was sampled since; `evidence`
-    the SHA-256 of each of these files; `training` what the job trains on and `checkpointing` what
-    checkpoints it writes and reads, for each option.
+    the SHA-256 of each of these files; `training` what the job trains on, `checkpointing` what
+    checkpoints it writes and reads and `searching` what vectors it searches, for each option.
     """
     machines = totals(hosts)
     metrics = _metrics_by_launch(plan, outcomes, results)
     told = job_metrics(plan, outcomes, results, training)
     told |= told_of_reads(plan, outcomes, results)
+    told |= told_of_runs(plan, outcomes, results, searching)
     for name, own in metrics.items():
         own |= memory_metrics(results[name], machines.memory_bytes)
         own |= load_metrics(plan.hosts, {} if series is None else series.loads.get(name, {}))
@@ -83,7 +88,13 @@ def collect(
         "status": overall_status(outcomes.values()),
         "failure": _failure(plan, outcomes),
         "metrics": _summaries(
-            plan, outcomes, results, metrics, training=training, checkpointing=checkpointing
+            plan,
+            outcomes,
+            results,
+            metrics,
+            training=training,
+            checkpointing=checkpointing,
+            searching=searching,
         ),
         "aggregates": aggregates(plan, outcomes, results) if family == FAMILY else [],
         "stages": [
@@ -108,6 +119,7 @@ def stage_metrics(result: Document) -> Metrics:
     roofline = roofline_of(result)
     metrics: Metrics = roofline_metrics([] if roofline is None else [roofline])
     metrics |= dataset_metrics(result) | training_metrics(result) | checkpoint_metrics(result)
+    metrics |= vector_metrics(result)
     window = result["window"]
     if window is None:
         return metrics
@@ -206,15 +218,6 @@ def _counted(result: Document) -> Metrics:
             if kind != "network" and moved and counted is not None:
                 metrics[f"{kind}_{name}_pct"] = 100 * counted / moved
     return metrics
-
-
-def counted_bytes(result: Document, kind: str, name: str) -> int | None:
-    """What all counters of a kind counted in a direction; None where there is none, or one is not.
-
-    `kind` and `name` are those of COUNTED.
-    """
-    counts = [entry.get(f"{name}_bytes") for entry in result.get(kind, [])]
-    return sum(counts) if counts and None not in counts else None
 
 
 def _costs(result: Document) -> Metrics:
@@ -320,10 +323,12 @@ def _summaries(
     *,
     training: Sequence[TrainingJob],
     checkpointing: Sequence[CheckpointJob],
+    searching: Sequence[VectorJob],
 ) -> list[Document]:
     """Per measured stage and option: each metric over all trials, withheld where one is missing."""
     jobs = {job.option: job for job in training}
     savers = {job.option: job for job in checkpointing}
+    searchers = {job.option: job for job in searching}
     around = rooflines_around(plan, outcomes, results)
     summaries = []
     for (stage, option), launches in plan.measured.items():
@@ -346,6 +351,9 @@ def _summaries(
                 )
                 | checkpoint_notes(
                     plan, outcomes, results, job=savers.get(option), launches=launches
+                )
+                | vector_notes(
+                    plan, outcomes, results, job=searchers.get(option), launches=launches
                 ),
             }
         )

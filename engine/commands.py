@@ -35,6 +35,9 @@ from .training_job import training_jobs
 from .training_plan import sizing_lines, sizing_of
 from .training_rules import judge_known_size
 from .training_summary import dlio_summaries
+from .vector_job import vector_jobs
+from .vector_plan import vector_size_of
+from .vector_summary import vector_summaries
 from .verify import Verification, read_evidence, verify_archive
 
 
@@ -61,11 +64,14 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
     job = prepare(arguments, config_dirs)
     sizing = sizing_of(job.spec)
     checkpoint = checkpoint_size_of(job.spec, job.plan, os.environ)
+    vectors = vector_size_of(job.spec, job.plan, os.environ)
     findings = judge_job(job.spec, job.composition.origins)
     if sizing is not None:
         findings += judge_known_size(job.spec, sizing.measured_bytes)
     if checkpoint is not None:
         findings += checkpoint.findings(job.spec)
+    if vectors is not None:
+        findings += vectors.findings(job.spec)
     verdict = "INVALID" if errors(findings) else job.spec.division.name.upper()
     if as_json:
         extra: Document = {
@@ -75,11 +81,13 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
         }
         extra |= {} if sizing is None else {"sizing": sizing.as_document()}
         extra |= {} if checkpoint is None else {"checkpoint": checkpoint.as_document()}
+        extra |= {} if vectors is None else {"vectordb": vectors.as_document()}
         _print_json(job.plan.as_document() | extra)
     else:
         _show_notes(job.composition.notes)
         sizes = [] if sizing is None else [*sizing_lines(sizing)]
         sizes += [] if checkpoint is None else [*checkpoint.lines()]
+        sizes += [] if vectors is None else [*vectors.lines()]
         _write_plan(job, verdict, findings, sizes)
     return 7 if errors(findings) else 0
 
@@ -143,6 +151,9 @@ def report(arguments: Sequence[str], *, as_json: bool) -> int:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     parser.add_argument("--csv", action="store_true", help="one line per metric")
     parser.add_argument("--dlio", action="store_true", help="DLIO's summary.json of each run")
+    parser.add_argument(
+        "--vdbbench", action="store_true", help="vdbbench's summary and statistics of each run"
+    )
     options = parser.parse_args(arguments)
     archives = [
         files.open_archive(archive) for path in options.paths for archive in _archives_at(path)
@@ -150,6 +161,9 @@ def report(arguments: Sequence[str], *, as_json: bool) -> int:
     published = [read_published(archive) for archive in archives]
     if options.dlio:
         _print_json(_dlio_documents(archives))
+        return 0
+    if options.vdbbench:
+        _print_json(_vdbbench_documents(archives))
         return 0
     if as_json:
         _print_json([item.as_document() for item in published])
@@ -176,6 +190,20 @@ def _dlio_documents(archives: Sequence[Archive]) -> Document:
         raise ArchiveError(
             "no archive holds a run of training or of checkpointing that has ended well"
         )
+    return found
+
+
+def _vdbbench_documents(archives: Sequence[Archive]) -> Document:
+    """The files of vdbbench of every load and run of vector search, by its run and stage."""
+    found: Document = {}
+    for archive in archives:
+        evidence = read_evidence(archive)
+        summaries = vector_summaries(
+            evidence.plan, vector_jobs(evidence.spec), evidence.outcomes, evidence.results
+        )
+        found |= {f"{archive.run_id}/{name}": documents for name, documents in summaries}
+    if not found:
+        raise ArchiveError("no archive holds vector search that has ended well")
     return found
 
 

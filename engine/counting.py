@@ -25,3 +25,12 @@ def counting_kind(result: Document) -> str | None:
         return "mount"
     unseen = any(entry.get("unseen") for entry in result.get("network", []))
     return "network" if types <= NETWORK_TYPES and not unseen else None
+
+
+def counted_bytes(result: Document, kind: str, name: str) -> int | None:
+    """What all counters of a kind counted in a direction; None where there is none, or one is not.
+
+    `kind` is one of COUNTERS, `name` what it calls the direction: read, write, receive, send.
+    """
+    counts = [entry.get(f"{name}_bytes") for entry in result.get(kind, [])]
+    return sum(counts) if counts and None not in counts else None

@@ -119,6 +119,7 @@ def result_flaws(result: Document, launch: Launch, job_sha256: str, table: RankT
         flaws += _histogram_flaws(f"search.probes[{number}].prefix_load", probe["prefix_load"])
     flaws += _training_flaws(result.get("training"), launch.ranks)
     flaws += _checkpoint_flaws(result.get("checkpointing"), result["status"], launch.ranks)
+    flaws += _vector_flaws(result.get("vectordb"), result["status"])
     return flaws + _timeline_flaws(result.get("timeline"))
 
 
@@ -223,6 +224,39 @@ def _checkpoint_time_flaws(checkpoint: Document) -> Iterator[str]:
     ):
         if checkpoint[less] > checkpoint[more] * 1.001 + 1e-5:
             yield f"{less} {checkpoint[less]:g} is more than {more} {checkpoint[more]:g}"
+
+
+def _vector_flaws(section: Document | None, status: str) -> list[str]:
+    """Why points of vector search are not what was to be done, or contradict themselves."""
+    if section is None:
+        return []
+    does, points = section["does"], section["points"]
+    flaws = []
+    if status == "complete":
+        if does in ("load", "truth") and section[does] is None:
+            flaws.append(f"it is complete and tells nothing of {does}")
+        if does in ("probe", "run") and len(points) != 1:
+            flaws.append(f"it is complete with {len(points)} points, there is one")
+    for number, point in enumerate(points):
+        flaws += [f"points[{number}]: {text}" for text in _point_flaws(point)]
+    return [f"vectordb: {flaw}" for flaw in flaws]
+
+
+def _point_flaws(point: Document) -> Iterator[str]:
+    for name in ("latency", "service"):
+        yield from _histogram_flaws(name, point[name])
+        counted = sum(point[name]["count"])
+        if not point["requests"] <= counted <= point["requests"] + point["late_requests"]:
+            yield f"{name} counts {counted} of {point['requests']} requests"
+    if point["queries"] > point["requests"] * point["batch_size"]:
+        yield f"{point['queries']} queries in {point['requests']} requests"
+    if point["queries"] and not point["elapsed_s"]:
+        yield f"{point['queries']} queries in no time"
+    queries, read = point["timeline"]["queries"], point["timeline"]["process_bytes"]
+    if read is not None and len(queries) != len(read):
+        yield f"timeline has {len(queries)} bins of queries and {len(read)} of bytes"
+    if point["target_qps"] is not None and None in (point["arrivals"], point["unserved"]):
+        yield "an open loop that does not tell what arrived"
 
 
 def _timeline_flaws(timeline: Document | None) -> list[str]:

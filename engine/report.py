@@ -20,6 +20,7 @@ from .errors import ArchiveError
 from .tables import csv_text, numbered, write_table
 from .training_report import TRAINING_METRICS, headline_of, is_training, write_training
 from .units import GIB
+from .vector_report import VECTOR_METRICS, is_search, vector_headline, write_vectors
 
 # What a table shows of a direction, in order: metric name without its direction, label.
 DIRECTION_ROWS = (
@@ -139,6 +140,8 @@ def _write_summary(out: TextIO, summary: Document) -> None:
         # Throughput is that of checkpoints; here the pauses between them are in it.
         directions = tuple(each for each in directions if f"{each}_ops_per_s" in values)
         shown = DIRECTION_ROWS[2:]
+    if "vectordb" in notes and is_search(values):
+        write_vectors(out, values, notes)
     rows = [
         (label, *(_mean(values, f"{direction}_{name}") for direction in directions))
         for name, label in shown
@@ -185,7 +188,7 @@ def _facts(values: Document, notes: Document) -> Iterator[str]:
         )
     if "host_cpu_busy_pct" in values:
         yield _hosts(values)
-    compares = not is_training(values) and phase_of(values) != "save"
+    compares = not (is_training(values) or is_search(values) or phase_of(values) == "save")
     if "verified_bytes" in values and (compares or not _nothing_compared(values)):
         yield (
             f"verified {values['verified_bytes']['mean'] / GIB:.2f} GiB, "
@@ -283,7 +286,7 @@ def _measures(values: Document) -> Iterator[str]:
 def _is_common(name: str) -> bool:
     """Whether a rate or share has a place of its own in every report."""
     return name.endswith("_ops_per_s") or name.startswith(
-        (*COMMON, *TRAINING_METRICS, *CHECKPOINT_METRICS)
+        (*COMMON, *TRAINING_METRICS, *CHECKPOINT_METRICS, *VECTOR_METRICS)
     )
 
 
@@ -368,7 +371,7 @@ def headline(result: Document) -> str:
         if "search" in summary.get("notes", {}):
             shown = _capacity(values) or NO_CAPACITY
         else:
-            own = headline_of(values) or checkpoint_headline(values)
+            own = headline_of(values) or checkpoint_headline(values) or vector_headline(values)
             shown = own or _directions(values, "{}_gib_s", " GiB/s", digits=2)
             if "measured_by" in summary.get("notes", {}):
                 shown = _foreign_headline(values)

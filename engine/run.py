@@ -39,6 +39,9 @@ from .spec import JobSpec
 from .supervise import Outcome, Site, supervise
 from .training_report import stage_line
 from .training_rules import judge_dataset_size, judge_known_size
+from .vector_form import judge_told_vectors, judge_vector_form
+from .vector_job import vector_jobs
+from .vector_report import vector_line
 from .verify import (
     Evidence,
     Verdict,
@@ -113,13 +116,17 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
             *judge_job(spec, request.origins),
             *judge_known_size(spec, None),
             *judge_form(spec),
+            *judge_vector_form(spec),
         ]
     )
     display.step("checking the machine")
     machine = check_machine(spec, request.plan, os.environ, stops)
     refuse_unready(machine.findings)
     if machine.needs is not None:
-        refuse_broken_rules(judge_told_accelerators(spec, machine.needs.facts))
+        facts = machine.needs.facts
+        refuse_broken_rules(
+            [*judge_told_accelerators(spec, facts), *judge_told_vectors(spec, facts)]
+        )
     for finding in machine.findings:
         if finding.severity == "warning":
             display.say(str(finding))
@@ -363,7 +370,7 @@ def _run_stage(runner: _Runner, launch: Launch) -> Outcome:
     if outcome.result_line is not None:
         name = files.stage_file(launch.name, files.RESULT)
         files.write(archive, name, outcome.result_line + b"\n")
-    runner.display.done(_ended(launch, outcome))
+    runner.display.done(_ended(runner.request.spec, launch, outcome))
     return outcome
 
 
@@ -417,7 +424,7 @@ def _clean_up_unarchived(runner: _Runner, broken: Launch) -> None:
             continue
         with tempfile.TemporaryDirectory(prefix="mlps-") as logs:
             outcome = _supervise(runner, launch, Path(logs), lambda _name, _data: None)
-        runner.display.done(_ended(launch, outcome))
+        runner.display.done(_ended(runner.request.spec, launch, outcome))
 
 
 def _take_over(runner: _Runner, launch: Launch) -> tuple[Document, Document | None]:
@@ -437,7 +444,7 @@ def _take_over(runner: _Runner, launch: Launch) -> tuple[Document, Document | No
     return files.read_document(archive.stage(launch.name, files.OUTCOME)), result
 
 
-def _ended(launch: Launch, outcome: Outcome) -> str:
+def _ended(spec: JobSpec, launch: Launch, outcome: Outcome) -> str:
     """One line about a stage that has ended."""
     took = "" if outcome.elapsed_s is None else f" in {outcome.elapsed_s:.1f} s"
     head = f"{launch.name}: {outcome.status}{took}"
@@ -445,7 +452,8 @@ def _ended(launch: Launch, outcome: Outcome) -> str:
         done = None if outcome.result is None else partly_done(outcome.result, outcome.reason)
         return f"{head}: {outcome.message}" + ("" if done is None else f"; {done}")
     metrics = {} if outcome.result is None else stage_metrics(outcome.result)
-    for line in (stage_line(metrics), checkpoint_line(metrics)):
+    searched = vector_line(vector_jobs(spec), launch.option, outcome.result)
+    for line in (stage_line(metrics), checkpoint_line(metrics), searched):
         if line is not None:
             return f"{head}, {line}"
     if "capacity_requests_per_s" in metrics:

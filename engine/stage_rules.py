@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from .canonical import Document
 from .checkpoint_metrics import checkpoint_rows, checkpointing_of
-from .collect import COUNTED, counted_bytes
+from .collect import COUNTED
+from .counting import counted_bytes
 from .foreign_metrics import judge_foreign
 from .latency import percentile_name
 from .mount_types import NETWORK_TYPES, SERVER_COUNTED
@@ -18,6 +19,7 @@ from .steady import drift_of
 from .training_metrics import training_of
 from .training_rules import RESIDENT_MOST_PCT
 from .units import GIB
+from .vector_metrics import vectordb_of
 
 # Counters are compared from this many bytes on; below, a file system's own I/O weighs in, and what
 # else goes over a network.
@@ -46,7 +48,9 @@ def judge_stage_result(
         hint = "benchmark.io.core=auto"
         return [Finding(rule="RES-10", severity="error", key=name, text=text, hint=hint)]
     findings = []
-    if measured and not any(io["window_bytes"] for io in result["io"].values()):
+    # Whether searches read anything is judged by what backends and kernel count.
+    searches = vectordb_of(result) is not None
+    if measured and not searches and not any(io["window_bytes"] for io in result["io"].values()):
         text = "no byte was moved in the measured window"
         findings.append(Finding(rule="RES-01", severity="error", key=name, text=text))
     findings += _verification(name, measured, result)
@@ -133,8 +137,10 @@ def _core(name: str, result: Document) -> list[Finding]:
 
 def _verification(name: str, measured: bool, result: Document) -> list[Finding]:
     verify = result["verify"]
-    # Training reads files that another stage has checked; who only writes reads nothing.
+    # Training reads files that another stage has checked; who only writes reads nothing; answers of
+    # searches are compared with the truth.
     compares = training_of(result) is None and not _writes_checkpoints(result)
+    compares = compares and vectordb_of(result) is None
     if verify["mismatches"]:
         text = f"{verify['mismatches']} blocks differed from what was written"
         return [Finding(rule="RES-02", severity="error", key=name, text=text)]
@@ -310,6 +316,9 @@ def _capacity(name: str, search: Document) -> list[Finding]:
 def _working_set(name: str, result: Document, memory_bytes: int | None) -> list[Finding]:
     working_set_bytes = result["details"].get("working_set_bytes")
     if working_set_bytes is None or memory_bytes is None or _writes_checkpoints(result):
+        return []
+    # Of searches it is told with what keeps memory from answering.
+    if vectordb_of(result) is not None:
         return []
     if working_set_bytes >= MEMORY_TIMES * memory_bytes:
         return []

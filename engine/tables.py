@@ -48,9 +48,9 @@ def shortened(rows: Sequence[Row]) -> Sequence[Row]:
     return [*rows[:ROWS_SHOWN], gap, *rows[-ROWS_SHOWN:]]
 
 
-def numbered(number: object, one: str) -> str:
+def numbered(number: object, one: str, many: str | None = None) -> str:
     """A number with its noun: 1 rank, 2 ranks."""
-    return f"{number} {noun(number, one)}"
+    return f"{number} {noun(number, one, many)}"
 
 
 def noun(number: object, one: str, many: str | None = None) -> str:

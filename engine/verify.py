@@ -33,6 +33,8 @@ from .spec import JobSpec, build
 from .stage_rules import judge_rooflines, judge_stage_result
 from .training_job import training_jobs
 from .training_rules import judge_dataset_size, judge_training, judge_utilisation
+from .vector_job import vector_jobs
+from .vector_rules import judge_vector_score, judge_vectors
 
 Name = Literal["CLOSED", "OPEN", "WHATIF", "INVALID"]
 
@@ -104,19 +106,23 @@ class Verification:
 
 def judge(evidence: Evidence, result: Document) -> Verdict:
     """The verdict of a job that has ended. Pure."""
+    memory_bytes = totals(evidence.hosts_start).memory_bytes
+    ended = (evidence.spec, evidence.plan, evidence.outcomes, evidence.results)
     findings = [
         *judge_job(evidence.spec, evidence.origins),
         *evidence.preflight,
         *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
-        *judge_dataset_size(evidence.spec, totals(evidence.hosts_start).memory_bytes),
-        *judge_utilisation(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
-        *judge_checkpoint_form(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
+        *judge_dataset_size(evidence.spec, memory_bytes),
+        *judge_utilisation(*ended),
+        *judge_checkpoint_form(*ended),
+        *judge_vector_score(*ended),
     ]
     unusable = [
-        *_judge_stages(evidence),
+        *_judge_stages(evidence, memory_bytes),
         *judge_rooflines(evidence.plan, evidence.outcomes, evidence.results),
-        *judge_training(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
-        *judge_checkpoints(evidence.spec, evidence.plan, evidence.outcomes, evidence.results),
+        *judge_training(*ended),
+        *judge_checkpoints(*ended),
+        *judge_vectors(*ended, memory_bytes),
         *judge_hosts(evidence.hosts_start, evidence.hosts_end),
         *_judge_series(evidence),
     ]
@@ -131,8 +137,7 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
     return Verdict(name=name, status=result["status"], exit_code=code, findings=tuple(findings))
 
 
-def _judge_stages(evidence: Evidence) -> Iterator[Finding]:
-    memory_bytes = totals(evidence.hosts_start).memory_bytes
+def _judge_stages(evidence: Evidence, memory_bytes: int | None) -> Iterator[Finding]:
     for launch in evidence.plan.launches:
         result = evidence.results.get(launch.name)
         usable = evidence.outcomes[launch.name]["status"] in ("complete", "stopped")
@@ -167,6 +172,7 @@ def make_result(archive: Archive, evidence: Evidence) -> Document:
         evidence=digests(archive, _sources(archive, evidence.plan)),
         training=training_jobs(evidence.spec),
         checkpointing=checkpoint_jobs(evidence.spec),
+        searching=vector_jobs(evidence.spec),
     )
 
 

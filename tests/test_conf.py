@@ -18,6 +18,7 @@ from mlps.engine.rank_environment import rank_environment
 from mlps.engine.rules import judge_job
 from mlps.engine.schema import check, load_schema
 from mlps.engine.spec import SWEEP_KEYS, build
+from mlps.engine.vector_job import vector_table
 
 CONF = packaged_conf()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -151,6 +152,7 @@ REQUIRED = {
     "kvcache/trace": ["benchmark.trace.path=/data/trace.jsonl"],
     "external/kv_cache_py": ["benchmark.settings.script=/opt/kv-cache.py"],
     "external/vdbbench": ["benchmark.settings.flags.collection-name=mine"],
+    "vectordb": ["benchmark.database.backend=native_ivf"],
 }
 
 
@@ -292,6 +294,17 @@ def delays(spec):
     return [launch.delay_before_s for launch in plan(spec).launches]
 
 
+def scales(spec):
+    return vector_table(spec).scales
+
+
+TABLE = {
+    "status": "published",
+    "source": "rules",
+    "scales": [{"vectors": 5, "dimension": 7}],
+    "recall_least": 0.5,
+    "queries_least": 3,
+}
 CLOSED = {"division.name": "closed", "division.any_workload": False}
 FAR = {"cluster.hosts": ["node1", "node2"]}
 MANY = {"cluster.hosts": ["node[0001-0900]"]}
@@ -390,6 +403,10 @@ EFFECTS = {
     "division.any_workload": ({}, False, findings),
     "edition.name": (CLOSED, "v9", findings),
     "edition.workloads": (CLOSED, ["kvcache/quick"], findings),
+    "edition.vectordb": ({}, TABLE, vector_table),
+    **{f"edition.vectordb.{name}": ({}, TABLE[name], vector_table) for name in TABLE},
+    "edition.vectordb.scales.vectors": ({}, TABLE["scales"], scales),
+    "edition.vectordb.scales.dimension": ({}, TABLE["scales"], scales),
     "system.name": ({}, "other", lambda spec: spec.document["system"]),
     "system.description": ({}, "other", lambda spec: spec.document["system"]),
     "data_dir": ({}, "/other", lambda spec: spec.data_dir),
@@ -401,7 +418,7 @@ EFFECTS = {
 }  # fmt: skip
 
 # The key of a list's items is changed by changing the list.
-SETS = re.compile(r"(benchmark\.(?:stages|options))\..*")
+SETS = re.compile(r"(benchmark\.(?:stages|options)|edition\.vectordb\.scales)\..*")
 
 
 def test_every_key_of_a_job_is_in_the_table_of_effects():
@@ -415,6 +432,7 @@ def test_each_key_has_an_effect(make_document, key):
     target = match[1] if match else key
     if match:
         bare = {"benchmark.stages": [STAGE], "benchmark.options": [{"name": "a", "set": {}}]}
+        bare["edition.vectordb.scales"] = [{"vectors": 1, "dimension": 1}]
         around = {target: bare[target]} | around
     before = build(make_document(around), {})
     after = build(make_document({**around, target: value}), {})

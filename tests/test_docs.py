@@ -22,6 +22,9 @@ from checkpoint_results import checkpoint_of, evicted, read
 from checkpoint_results import written as written_checkpoints
 from hydra.core.override_parser.types import Glob
 from training_results import dataset_of, training_of
+from vector_results import SECTIONS as SEARCHES
+from vector_results import Job as SearchJob
+from vector_results import open_point, section_of
 
 from mlps.engine import archive as archive_files
 from mlps.engine import errors, supervise, sweep
@@ -51,6 +54,14 @@ from mlps.engine.training_metrics import (
     epoch_rows,
     evaluation_metrics,
     training_metrics,
+)
+from mlps.engine.vector_job import vector_jobs
+from mlps.engine.vector_metrics import (
+    capacity_rows,
+    job_metrics,
+    point_row,
+    sweep_rows,
+    vector_notes,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -514,6 +525,8 @@ def test_pages_have_the_rendered_tables():
         ("training.md", "models"),
         ("checkpointing.md", "schema=benchmark/checkpointing"),
         ("checkpointing.md", "checkpoints"),
+        ("vectordb.md", "schema=benchmark/vectordb"),
+        ("vectordb.md", "schema=job/$defs/edition"),
         ("clusters.md", "schema=job/$defs/cluster"),
         ("clusters.md", "schema=job/$defs/launcher"),
         ("archive.md", "rules"),
@@ -591,10 +604,66 @@ def test_the_page_of_checkpointing_tells_all_its_rules():
     assert sorted({row[1] for row in rows}) == [rule for rule in RULES if rule.startswith("CKP-")]
 
 
+# ---------------------------------------------------------------- vector search
+
+# A job with all of its stages.
+SEARCH_STAGES = [
+    {"name": name, "each": "trial" if name == "run" else "job", "measured": name == "run"}
+    for name in SEARCHES
+]
+
+
+@pytest.fixture
+def searched(make_result) -> SearchJob:
+    """A job of vector search whose stages have left all that they may."""
+    return SearchJob(make_result, {"trials": 1, "benchmark.stages": SEARCH_STAGES})
+
+
+def test_metrics_of_vector_search_are_those_that_are_published(archive_page, make_result, searched):
+    (job,) = vector_jobs(searched.spec)
+    results = [*searched.results.values()]
+    results.append(make_result(vectordb=section_of("run", open_point())))
+    published = {name for result in results for name in job_metrics(job, result)}
+    told = first_cells(archive_page, "metric of vector search")
+    assert sorted(told) == sorted(published)
+
+
+def test_values_of_a_point_are_told(archive_page, searched):
+    (job,) = vector_jobs(searched.spec)
+    results = {result["vectordb"]["does"]: result for result in searched.results.values()}
+    rows = [point_row(results["run"], results["run"]["vectordb"]["points"][0])]
+    rows += capacity_rows(job, results["capacity"]) + sweep_rows(results["sweep"])
+    metrics = set(first_cells(archive_page, "metric of vector search"))
+    own = {name for row in rows for name in row} - metrics - {"met", "front"}
+    assert sorted(first_cells(archive_page, "value of a point")) == sorted(own)
+
+
+def test_metrics_of_the_page_of_vector_search_are_in_the_archive(archive_page):
+    page = (ROOT / "docs/vectordb.md").read_text(encoding="utf-8")
+    told = first_cells(page, "metric")
+    assert len(told) > 8
+    short = {"p50", "p95", "p999", "max"}
+    assert set(told) - short <= set(first_cells(archive_page, "metric of vector search"))
+
+
+def test_the_page_of_vector_search_tells_all_its_rules():
+    page = (ROOT / "docs/vectordb.md").read_text(encoding="utf-8")
+    (rows,) = [rows for header, rows in tables(page) if header[0] == "what must hold"]
+    assert sorted({row[1] for row in rows}) == [rule for rule in RULES if rule.startswith("VDB-")]
+
+
+def test_the_page_of_vector_search_names_every_benchmark():
+    page = (ROOT / "docs/vectordb.md").read_text(encoding="utf-8")
+    names = [option.name for option in find_options("benchmark", ())]
+    assert sorted(first_cells(page, "benchmark")) == [
+        name for name in names if name.partition("/")[0] == "vectordb"
+    ]
+
+
 NO_HOSTS = HostFacts(facts={}, clock_offset_s={}, without_facts={})
 
 
-def test_keys_of_aggregates_and_notes(archive_page, plan_of, make_full_result, search):
+def test_keys_of_aggregates_and_notes(archive_page, plan_of, make_full_result, search, searched):
     result = make_full_result(search=search)
     plan = plan_of({"cluster.ranks_per_host": 1})
     run = plan.launches[1].name
@@ -616,6 +685,9 @@ def test_keys_of_aggregates_and_notes(archive_page, plan_of, make_full_result, s
     )  # fmt: skip
     (aggregate,), (summary,) = document["aggregates"], document["metrics"]
     notes = {*summary["notes"], *checkpoint_notes_of(plan, make_full_result)}
+    (job,) = vector_jobs(searched.spec)
+    runs = searched.plan.measured[("run", None)]
+    notes |= {*vector_notes(*searched.ended[1:], job=job, launches=runs)}
     assert first_cells(archive_page, "key of an aggregate") == list(aggregate)
     assert first_cells(archive_page, "key of a summary") == list(summary)
     assert sorted(first_cells(archive_page, "key of `notes`")) == sorted(notes)

@@ -7,6 +7,15 @@ import json
 import pytest
 from checkpoint_results import GIB, checkpoint_of, evicted, read, written
 from training_results import dataset_of, epoch_of, training_of
+from vector_results import (
+    SECTIONS,
+    WITHOUT_IO,
+    histogram_of,
+    load_of,
+    open_point,
+    point_of,
+    section_of,
+)
 
 from mlps.engine.protocol import (
     ProtocolError,
@@ -332,3 +341,83 @@ def test_checkpoints_that_contradict_themselves(flaws_of, section, text):
 def test_times_are_compared_as_they_are_rounded(flaws_of):
     rounded = checkpoint_of(1, rank_median_s=2.000004, rank0_s=2.000004)
     assert flaws_of(written(rounded, planned=1)) == []
+
+
+# ---------------------------------------------------------------- vector search
+
+
+@pytest.fixture
+def search_flaws_of(plan_of, make_result):
+    """Flaws of a stage of 2 ranks that reports this section."""
+    launch = plan_of({"cluster.ranks_per_host": 2}).launches[1]
+    places = tuple(("node1", pid) for pid in range(2))
+    table = RankTable(places=places, job_sha256={SHA: "0-1"})
+
+    def flaws(section, **changes):
+        result = make_result(ranks=2, vectordb=section, **WITHOUT_IO, **changes)
+        return result_flaws(json.loads(json.dumps(result)), launch, SHA, table)
+
+    return flaws
+
+
+@pytest.mark.parametrize("does", SECTIONS)
+def test_a_result_of_vector_search_has_no_flaws(search_flaws_of, does):
+    assert search_flaws_of(SECTIONS[does]()) == []
+
+
+@pytest.mark.parametrize("does", SECTIONS)
+def test_a_stage_of_vector_search_that_failed_may_tell_nothing(search_flaws_of, does):
+    assert search_flaws_of(section_of(does), status="failed") == []
+
+
+def test_requests_that_came_too_late_may_be_among_the_latencies(search_flaws_of):
+    late = histogram_of(1990, 0, 10)
+    point = point_of(queries=1995) | {"late_requests": 5, "latency": late, "service": late}
+    assert search_flaws_of(section_of("run", point)) == []
+
+
+TIMELINE = {"bin_s": 1, "queries": [1, 2], "process_bytes": [1]}
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        (section_of("load"), "it is complete and tells nothing of load"),
+        (section_of("truth", load=load_of()), "it is complete and tells nothing of truth"),
+        (section_of("run"), "it is complete with 0 points, there is one"),
+        (section_of("probe", *[point_of()] * 2), "it is complete with 2 points, there is one"),
+        (
+            section_of("run", point_of() | {"requests": 1999, "queries": 1999}),
+            "points[0]: latency counts 2000 of 1999 requests",
+        ),
+        (
+            section_of("run", point_of(service=histogram_of(3))),
+            "points[0]: service counts 3 of 2000 requests",
+        ),
+        (
+            section_of("run", point_of(latency=histogram_of(2000) | {"max": None})),
+            "points[0]: latency: latency has no max",
+        ),
+        (section_of("sweep", point_of(queries=2000) | {"queries": 2001}),
+         "points[0]: 2001 queries in 2000 requests"),
+        (section_of("run", point_of() | {"elapsed_s": 0}), "points[0]: 2000 queries in no time"),
+        (
+            section_of("run", point_of(timeline=TIMELINE)),
+            "points[0]: timeline has 2 bins of queries and 1 of bytes",
+        ),
+        (
+            section_of("run", open_point(unserved=None)),
+            "points[0]: an open loop that does not tell what arrived",
+        ),
+    ],
+)  # fmt: skip
+def test_searches_that_contradict_themselves(search_flaws_of, section, text):
+    assert search_flaws_of(section)[0] == f"vectordb: {text}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("recall", {}), ("reads", None), ("answers", {}), ("purpose", "x")]
+)
+def test_a_point_fits_its_schema(search_flaws_of, key, value):
+    (flaw,) = search_flaws_of(section_of("run", point_of(**{key: value})))
+    assert flaw.startswith(f"$.vectordb.points[0].{key}: ")

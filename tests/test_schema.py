@@ -73,8 +73,8 @@ def test_the_official_job_has_no_problems(make_document):
         ),
         pytest.param(
             {"benchmark.family": "nosuch"},
-            "benchmark.family: expected one of kvcache, training, checkpointing, external, "
-            'got "nosuch"',
+            "benchmark.family: expected one of kvcache, training, checkpointing, vectordb, "
+            'external, got "nosuch"',
             id="family",
         ),
         pytest.param(

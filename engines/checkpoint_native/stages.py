@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..contract import Document, Job
 from ..errors import EngineError
+from ..eviction import drop, run_command
 from ..io_core.blocks import run_key
 from ..io_core.control import Control
 from ..io_core.directory import release, remove_files, remove_if_empty
@@ -21,7 +22,6 @@ from ..place import Place, difference, place_of
 from ..result import Plan
 from ..stage import Needs, Session, StageEnded
 from ..world import host_name
-from .eviction import drop, run_command
 from .layout import folder_name, read_rank
 from .manifest import MANIFEST, Manifest, identity_of, read_manifest, write_manifest
 from .place import OWN, give_back, is_ours, make_ready
@@ -247,7 +247,7 @@ class Reading:
         """Empties the page cache of this host, or drops these checkpoints from it."""
         if eviction.command:
             if self.leads_host:
-                run_command(eviction.command, control)
+                run_command(eviction.command, control, "eviction.command")
             return
         paths = [path for number in numbers for path in self.paths(number)]
         drop(paths, control)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import cast
 
@@ -42,6 +43,17 @@ def backend_of(name: str) -> Backend:
 def backend_names() -> tuple[str, ...]:
     """All that are installed, sorted."""
     return tuple(sorted({*OWN, *(entry.name for entry in entry_points(group=GROUP))}))
+
+
+@contextmanager
+def code_of(name: str) -> Iterator[None]:
+    """What a backend raises inside becomes an EngineError that names it."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:  # code of others may raise anything
+        raise EngineError(f"backend {name}: {type(error).__name__}: {error}") from error
 
 
 def _loaded(name: str, load: Callable[[], Callable[[], Backend]]) -> Backend:

@@ -23,6 +23,9 @@ QUERY_BASES = 4
 QUERY_NOISE = 5
 QUERY_LABELS = 6
 QUERY_COMPONENTS = 7
+# Of each rank one of its own.
+ARRIVALS = 8
+_STREAMS = 2**8
 
 # The standard deviation of what `normal_numbers` gives; the largest are just below 33,000.
 DEVIATION = 8192
@@ -35,6 +38,11 @@ def words_from(*, seed: int, stream: int, first: int, count: int) -> Words:
     """Uniform 64-bit words of a stream, from the first-th on."""
     skipped = first % _WORDS_AT_ONCE
     return _philox(seed, stream, first // _WORDS_AT_ONCE).random_raw(skipped + count)[skipped:]
+
+
+def stream_of(stream: int, entity: int) -> int:
+    """The stream of one of many that have numbers for the same thing."""
+    return stream + _STREAMS * entity
 
 
 class Rows:

@@ -11,6 +11,7 @@ from ..place import place_of
 from ..stage import Needs, Session
 from .loading import load
 from .place import OWN, is_there, remove_own, truth_name
+from .searching import capacity, probe, run, sweep
 from .setting import Setting, index_of, setting_of
 from .truth_stage import memory_bytes, truth
 from .vectors import BLOCK_VECTORS, Dataset
@@ -69,7 +70,15 @@ class VectorEngine:
 
     def stages(self) -> Mapping[str, Callable[[Session], None]]:
         """All stages by name."""
-        return {"load": load, "truth": truth, "cleanup": cleanup}
+        return {
+            "load": load,
+            "truth": truth,
+            "probe": probe,
+            "run": run,
+            "capacity": capacity,
+            "sweep": sweep,
+            "cleanup": cleanup,
+        }
 
 
 def cleanup(session: Session) -> None:

@@ -144,3 +144,28 @@ def test_checkpoints_are_read_on_other_hosts_than_they_were_written_on(make_plac
         assert all(each["counted_bytes"]["network"] >= 0 for each in checkpoints)
     assert own["verify"]["bytes"] == 3 * size
     assert_nothing_left(place, archive, wait_for)
+
+
+def test_vectors_are_searched_from_four_hosts_as_from_one(make_place, load, wait_for):
+    place = make_place(4)
+    told = []
+    for count in (1, 4):
+        before = set(place.archives())
+        done = place.run(
+            f"cluster.hosts=['node[1-{count}]']", "cluster.ranks_per_host=1", "launcher=mpich",
+            "benchmark=vectordb/quick", "benchmark.trials=1", "benchmark.run.runtime_s=1",
+            "benchmark.dataset.num_vectors=4000", "benchmark.query.num_query_vectors=100",
+            f"launcher.ssh={place.cluster.ssh}", "preflight.skip=[CAP-03]", *PATIENT,
+            f"data_dir={place.data_dir}", f"results_dir={place.results_dir}",
+        )  # fmt: skip
+        (archive,) = set(place.archives()) - before
+        assert done.returncode == 0, done.stderr + done.stdout
+        own = load(archive / "stages/03-run-0/result.json")
+        assert own["ranks"]["hosts"] == place.cluster.names[:count]
+        (point,) = own["vectordb"]["points"]
+        assert point["reads"]["backend"]["bytes"] > 0
+        truth = load(archive / "stages/01-truth/result.json")["vectordb"]["truth"]
+        told.append((own["vectordb"]["dataset"], truth["sha256"], point["recall"]))
+        assert_nothing_left(place, archive, wait_for)
+    assert told[0] == told[1]
+    assert told[0][2]["mean"] >= 0.95

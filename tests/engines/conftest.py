@@ -25,6 +25,7 @@ from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
 from mlps.engines.result import gather_result
 from mlps.engines.stage import Session, StageEnded
+from mlps.engines.vectordb.setting import Setting, setting_of
 from mlps.engines.vectordb.stages import VectorEngine
 from mlps.engines.world import SoloWorld, host_name
 
@@ -497,3 +498,47 @@ def vector_benchmark() -> Callable[..., dict[str, Any]]:
         return merged(benchmark, changes)
 
     return changed
+
+
+# The same with all lists read, and everything that searches.
+SEARCHING: dict[str, Any] = {
+    "dataset": {"num_vectors": 400, "clusters": 10, "cluster_spread": 1.5},
+    "index": {"nlist": 10},
+    "search": {"nprobe": 10, "reads_in_flight": 1},
+    "query": {"num_query_vectors": 30},
+    "truth": {"depth": 20},
+    "run": {"runtime_s": 0.3},
+    "capacity": {"when": "success", "runtime_s": 0.1, "precision_pct": 50},
+    "sweep": {
+        "when": "success", "parameter": "nprobe", "values": [1, 4, 10], "runtime_s": 0.1,
+    },
+}  # fmt: skip
+BAD_BACKENDS = Path(__file__).parent.parent / "bad_backends"
+
+
+@dataclass(slots=True)
+class SearchBench(VectorBench):
+    """The same for its stages that search, also in backends that are wrong."""
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The job document."""
+        own = VectorBench(self.data_dir, merged(SEARCHING, self.changes), self.seed)
+        return own.job
+
+    @property
+    def setting(self) -> Setting:
+        """What the stages work on."""
+        return setting_of(read_job(self.canonical, self.run_id, None), 1)
+
+    def environment(self) -> dict[str, str]:
+        """With backends that are wrong."""
+        return {**VectorBench.environment(self), "PYTHONPATH": str(BAD_BACKENDS)}
+
+
+@pytest.fixture
+def searching(fast_place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SearchBench]:
+    """A small job of vector search; backends that are wrong are found in this process too."""
+    monkeypatch.syspath_prepend(BAD_BACKENDS)
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        yield SearchBench(Path(place))

@@ -1,4 +1,4 @@
-"""Checkpoints leave the page cache: really, file by file; or a program is run, and never left."""
+"""Files leave the page cache: really, file by file; or a program is run, and never left."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import psutil
 import pytest
 
 from mlps.engines import keeper
-from mlps.engines.checkpoint_native.eviction import drop, run_command
 from mlps.engines.contract import JOB_VARIABLE
 from mlps.engines.errors import EngineError
+from mlps.engines.eviction import drop, run_command
 from mlps.engines.io_core.control import Control
 from mlps.engines.io_core.page_cache import residency
 
 MIB = 2**20
+KEY = "eviction.command"
 # Starts two more, one of them in a session of its own, and says once they are there.
 FAMILY = """
 import subprocess, sys, time
@@ -32,9 +33,9 @@ STAYS = "time.sleep(120)"
 # A rank that is in the middle of it.
 RANK = """
 import sys
-from mlps.engines.checkpoint_native.eviction import run_command
+from mlps.engines.eviction import run_command
 from mlps.engines.io_core.control import Control
-run_command(sys.argv[1:], Control())
+run_command(sys.argv[1:], Control(), "eviction.command")
 """
 
 
@@ -115,7 +116,7 @@ def test_a_program_gets_its_arguments_as_they_are(tmp_path, monkeypatch):
         "import os, sys; open(sys.argv[1], 'w').write(repr((sys.argv[2:], sys.stdin.read(),"
         f" os.environ['SITE'], '{JOB_VARIABLE}' in os.environ, os.getcwd())))"
     )
-    run_command(python(code, out, "a b", "$HOME;", "*"), Control())
+    run_command(python(code, out, "a b", "$HOME;", "*"), Control(), KEY)
     assert out.read_text() == repr((["a b", "$HOME;", "*"], "", "here", False, "/"))
 
 
@@ -124,7 +125,7 @@ def test_a_program_is_found_on_the_path(tmp_path, monkeypatch):
     program.write_text(f"#!/bin/sh\necho done > {tmp_path}/out\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    run_command(["drop-caches"], Control())
+    run_command(["drop-caches"], Control(), KEY)
     assert (tmp_path / "out").read_text() == "done\n"
 
 
@@ -132,7 +133,7 @@ def test_a_program_is_found_on_the_path(tmp_path, monkeypatch):
 def test_a_program_that_is_not_there_is_named(argv):
     name = repr(argv[0] if argv else "")
     with pytest.raises(EngineError, match=rf"^eviction.command: there is no program {name} here$"):
-        run_command(argv, Control())
+        run_command(argv, Control(), KEY)
 
 
 def test_a_file_that_is_no_program_is_named(tmp_path):
@@ -140,7 +141,7 @@ def test_a_file_that_is_no_program_is_named(tmp_path):
     program.write_text("#!/no/such/interpreter\n")
     program.chmod(0o755)
     with pytest.raises(EngineError, match=r"broken cannot be started: No such file or directory"):
-        run_command([str(program)], Control())
+        run_command([str(program)], Control(), KEY)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_a_file_that_is_no_program_is_named(tmp_path):
 )
 def test_a_program_that_fails_is_named_with_its_last_words(code, text):
     with pytest.raises(EngineError) as raised:
-        run_command(python(code), Control())
+        run_command(python(code), Control(), KEY)
     assert str(raised.value) == f"eviction.command: {sys.executable} {text}"
 
 
@@ -165,13 +166,13 @@ def test_a_program_may_say_very_much():
     code = "import sys\nfor n in range(200_000): print('x' * 50, flush=n == 199_999)\n"
     code += "sys.exit('the end')"
     with pytest.raises(EngineError) as raised:
-        run_command(python(code), Control())
+        run_command(python(code), Control(), KEY)
     assert str(raised.value).endswith("; the end")
     assert len(str(raised.value)) < 1000
 
 
 def test_what_a_program_leaves_running_is_gone_with_it(mark):
-    run_command(python(FAMILY.format(end=""), mark), Control())
+    run_command(python(FAMILY.format(end=""), mark), Control(), KEY)
     assert mark.exists()
     assert alive(mark) == []
 
@@ -179,7 +180,7 @@ def test_what_a_program_leaves_running_is_gone_with_it(mark):
 def test_a_stop_ends_a_program_and_all_that_it_started(mark, wait_for):
     control = Control()
     argv = python(FAMILY.format(end=f"__import__('signal').signal(15, 1); {STAYS}"), mark)
-    thread = threading.Thread(target=run_command, args=(argv, control))
+    thread = threading.Thread(target=run_command, args=(argv, control, KEY))
     thread.start()
     wait_for(mark.exists, "the program")
     assert thread.is_alive()
@@ -206,7 +207,7 @@ def test_nothing_is_waited_for_that_a_stop_cannot_end(mark, monkeypatch, wait_fo
     monkeypatch.setattr(keeper, "_KILL_LIMIT_S", 0.2)
     control = Control()
     argv = python(FAMILY.format(end=STAYS), mark)
-    thread = threading.Thread(target=run_command, args=(argv, control))
+    thread = threading.Thread(target=run_command, args=(argv, control, KEY))
     thread.start()
     wait_for(mark.exists, "the program")
     (own,) = [
