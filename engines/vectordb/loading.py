@@ -53,9 +53,10 @@ def _claimed(session: Session, setting: Setting, held: ExitStack) -> bool:
         if not there:
             owner = Owner(right_to_write(place), session.job.run_id, control)
             held.callback(owner.close)
-            held.callback(remove_files, place.directory, [OWNER])
             # Another job may have completed it meanwhile.
             there = is_there(place, wanted)
+            if there:
+                remove_files(place.directory, [OWNER])
         if there:
             session.outcome.vectordb = setting.document("load", load=_found_there(setting))
         else:
@@ -129,6 +130,7 @@ class _Loading:
             self.close()
             if self._session.rank == 0:
                 remove_index(self._setting.place)
+                remove_files(self._setting.place.directory, [OWNER])
 
         self._phase("giving back", remove, 0)
 
@@ -200,6 +202,7 @@ class _Loading:
         paths = self._backend.data_paths(self._setting.index_directory)
         self._told = {"stored": stored, **_sizes(paths)}
         complete(place, self._setting.kept())
+        remove_files(place.directory, [OWNER])
 
     def _tell(self) -> None:
         ranks = self._session.gather((self._inserted, self._took_s))

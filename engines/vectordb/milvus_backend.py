@@ -160,6 +160,9 @@ class MilvusJoiner(_Inserter):
             self.close()
             raise
 
+    def flush(self) -> None:
+        """Nothing: the writer flushes the whole collection, and a server takes few such calls."""
+
 
 class MilvusWriter(_Inserter):
     """Makes one collection with its index; see `Writer`."""

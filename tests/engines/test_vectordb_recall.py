@@ -45,7 +45,7 @@ def searches(draw):
 
 
 @given(searches())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_recall_is_what_sets_say(search):
     found, truth, k, epsilon = search
     shares, near = [], []

@@ -93,7 +93,7 @@ whole_vectors = st.integers(1, 4).flatmap(
 
 
 @given(whole_vectors, st.sampled_from(["L2", "IP"]), st.integers(1, 8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_ties_go_to_the_lower_id(both, metric, depth):
     vectors, queries = (np.array(rows_, dtype=np.float32) for rows_ in both)
     truth = found(blocks_of(vectors), queries, metric, depth)
@@ -104,7 +104,7 @@ def test_ties_go_to_the_lower_id(both, metric, depth):
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(1, 8))
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_equal_vectors_tie_by_the_cosine_too(kinds, depth):
     kind = np.random.default_rng(5).standard_normal((4, 7)).astype(np.float32)
     vectors = kind[kinds]
@@ -342,7 +342,7 @@ def test_a_document_that_does_not_fit_is_refused(path, changes, text):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_damage_is_seen(truth, tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged"
     write_truth(path, truth, KEY)
