@@ -2,16 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from .contract import Job
 from .errors import JobError, storage_error
-from .io_core.directory import make_directory
+from .io_core.directory import claim, is_own, make_directory
+from .section import Section
 
 NAMED = 5
+# Of keys that differ, so many are told.
+_TOLD = 3
+_ABSENT = "nothing"
 # What a new file system may hold already.
 _IGNORED = frozenset({"lost+found"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A directory for what a job makes, and whether that stays there after it."""
+
+    directory: Path
+    kept: bool
+
+
+def place_of(job: Job, own: str) -> Place:
+    """Where the job's key `directory` says, or `own` in the job's directory; raises JobError."""
+    section = Section(job.benchmark)
+    if section.value("directory") is None:
+        return Place(directory=job.directory / own, kept=False)
+    directory = lasting_directory(job, section.text("directory"), "benchmark.directory")
+    # Only there is the space looked at, and the file system compared with that of the results.
+    if job.data_dir not in directory.parents:
+        raise JobError(
+            f"benchmark.directory must be a directory below {job.data_dir}, got {str(directory)!r}:"
+            " set data_dir to a directory above it"
+        )
+    return Place(directory=directory, kept=True)
+
+
+def make_place(place: Place, job: Job) -> None:
+    """Makes the directory, one that stays or one of the job's own; raises EngineError."""
+    if place.kept:
+        make_lasting(place.directory, job)
+    else:
+        claim(job.directory, job.sha256)
+        make_directory(place.directory)
+
+
+def is_in_own(place: Place, job: Job) -> bool:
+    """Whether it is in the job's directory, and that is this job's; raises EngineError."""
+    return not place.kept and is_own(job.directory, job.sha256)
+
+
+def difference(found: Mapping[str, object], wanted: Mapping[str, object]) -> str | None:
+    """The first keys in which what is there differs from what a job wants, else None."""
+    differs = [
+        f"{key}: found {found.get(key, _ABSENT)}, asked {wanted.get(key, _ABSENT)}"
+        for key in dict.fromkeys((*wanted, *found))
+        if found.get(key, _ABSENT) != wanted.get(key, _ABSENT)
+    ]
+    if not differs:
+        return None
+    rest = len(differs) - _TOLD
+    return "; ".join(differs[:_TOLD]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def lasting_directory(job: Job, named: str, key: str) -> Path:

@@ -29,7 +29,7 @@ from .meeting import Together
 from .watch import SPARE_S, Wait
 from .world import World
 
-Unit = Literal["bytes", "s", "files", "steps"]
+Unit = Literal["bytes", "s", "files", "steps", "vectors"]
 Status = Literal["complete", "stopped", "failed"]
 Work = Callable[[Control], None]
 

@@ -117,7 +117,7 @@ class EmbeddedBackend:
         self.backend.writer(tmp_path, spec(**self.build)).close()  # begins anew
 
     def test_another_index_than_the_one_there_is_refused(self, place):
-        with pytest.raises(EngineError, match=rf"another index: build: {self.differs}"):
+        with pytest.raises(EngineError, match=rf"another index: {self.differs}"):
             self.backend.reader(place, spec(**self.other), {})
         with pytest.raises(EngineError, match=f"holds an index of {self.name} already"):
             self.backend.writer(place, spec(**self.build))
@@ -136,3 +136,24 @@ class EmbeddedBackend:
         text = rf"backend {self.name} needs {self.name}.*pip install 'mlps\[vectordb"
         with pytest.raises(EngineError, match=text):
             self.backend.reader(place, spec(**self.build), {})
+
+    def test_nobody_joins_its_writer(self, place):
+        with pytest.raises(EngineError, match=f"an index of {self.name} has one writer alone"):
+            self.backend.join(place, spec(**self.build))
+
+    def test_it_takes_about_what_it_says(self, place):
+        of = spec(**self.build)
+        said = self.backend.estimate(of, self.search)
+        there = sum(path.stat().st_size for path in self.backend.data_paths(place))
+        # A small index has parts of one size beside what grows with it.
+        assert there <= said.index_bytes + 2**20
+        assert said.index_bytes <= said.building_bytes
+        assert f"{VECTORS:,} x " in said.disk
+
+    def test_all_parameters_are_told(self):
+        found = self.backend.check(spec(**self.build), self.search)
+        keys = self.backend.describe()
+        assert set(found.build) == set(keys.build_keys)
+        assert set(found.search) == set(keys.search_keys)
+        assert found.build.items() >= self.build.items()
+        assert found.search.items() >= self.search.items()

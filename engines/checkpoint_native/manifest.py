@@ -6,7 +6,6 @@ What is read is compared with what this says, so it bears a checksum of itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from .parallelism import parallelism_of
 MANIFEST = "CHECKPOINTS.json"
 # Of the manifest itself, should its form ever change.
 _FORM = 1
-_ABSENT = "nothing"
-_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +66,6 @@ def identity_of(benchmark: Document, ranks: int) -> Document:
         "scale": section.positive("scale"),
         "ranks": ranks,
     }
-
-
-def difference(found: Mapping[str, object], wanted: Mapping[str, object]) -> str | None:
-    """The first keys in which checkpoints that are there differ from those of a job, else None."""
-    differs = [
-        f"{key}: found {found.get(key, _ABSENT)}, asked {wanted.get(key, _ABSENT)}"
-        for key in dict.fromkeys((*wanted, *found))
-        if found.get(key, _ABSENT) != wanted.get(key, _ABSENT)
-    ]
-    if not differs:
-        return None
-    rest = len(differs) - _NAMED
-    return "; ".join(differs[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..contract import Job
-from ..errors import EngineError, JobError, storage_error
-from ..io_core.directory import claim, is_own, make_directory, remove_files
+from ..errors import EngineError, storage_error
+from ..io_core.directory import remove_files
 from ..io_core.files import sync_directory
-from ..place import lasting_directory, make_lasting, named, names_in
-from ..section import Section
+from ..place import Place, is_in_own, make_place, named, names_in
 from .manifest import MANIFEST, forget_manifest, read_manifest
 
 # The checkpoints of a job that keeps none, in the job's own directory.
@@ -23,40 +21,14 @@ _BESIDE = frozenset({MANIFEST, f"{MANIFEST}.new", OWNER})
 _ANOTHER = "give another place with benchmark.directory=..."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """The directory of all checkpoints of a job, and whether they stay there after it."""
-
-    directory: Path
-    kept: bool
-
-
-def place_of(job: Job) -> Place:
-    """Where the job's checkpoints are, by the key `directory`; raises JobError."""
-    section = Section(job.benchmark)
-    if section.value("directory") is None:
-        return Place(directory=job.directory / OWN, kept=False)
-    directory = lasting_directory(job, section.text("directory"), "benchmark.directory")
-    # Only there is the space looked at, and the file system compared with that of the results.
-    if job.data_dir not in directory.parents:
-        raise JobError(
-            f"benchmark.directory must be a directory below {job.data_dir}, got {str(directory)!r}:"
-            " set data_dir to a directory above it"
-        )
-    return Place(directory=directory, kept=True)
-
-
 def make_ready(place: Place, job: Job) -> None:
     """Makes the place one that this run may write to; raises EngineError. For one rank of a stage.
 
     A manifest of this run is forgotten: the checkpoints are about to be written anew.
     """
+    make_place(place, job)
     if place.kept:
-        make_lasting(place.directory, job)
         _own(place.directory, job)
-    else:
-        claim(job.directory, job.sha256)
-        make_directory(place.directory)
     forget_manifest(place.directory)
 
 
@@ -64,7 +36,7 @@ def is_ours(place: Place, job: Job) -> bool:
     """Whether this run has written there, so that it may remove what it wrote."""
     if place.kept:
         return _owner(place.directory) == job.run_id
-    return is_own(job.directory, job.sha256)
+    return is_in_own(place, job)
 
 
 def give_back(place: Place, job: Job) -> None:

@@ -17,13 +17,14 @@ from ..io_core.control import Control
 from ..io_core.directory import release, remove_files, remove_if_empty
 from ..io_core.page_cache import Residency, residency
 from ..meeting import Together
+from ..place import Place, difference, place_of
 from ..result import Plan
 from ..stage import Needs, Session, StageEnded
 from ..world import host_name
 from .eviction import drop, run_command
 from .layout import folder_name, read_rank
-from .manifest import MANIFEST, Manifest, difference, identity_of, read_manifest, write_manifest
-from .place import OWN, Place, give_back, is_ours, make_ready, place_of
+from .manifest import MANIFEST, Manifest, identity_of, read_manifest, write_manifest
+from .place import OWN, give_back, is_ours, make_ready
 from .report import Evicted, checkpoint_documents, eviction_document
 from .runs import Run
 from .transfer import Content, Target, Transfers, discard
@@ -411,7 +412,9 @@ def _release(setting: Setting, numbers: Sequence[int]) -> list[str]:
 
 
 def _setting(job: Job, ranks: int) -> Setting:
-    return Setting(job=job, workload=checkpointing_of(job.benchmark, ranks), place=place_of(job))
+    return Setting(
+        job=job, workload=checkpointing_of(job.benchmark, ranks), place=place_of(job, OWN)
+    )
 
 
 @contextmanager

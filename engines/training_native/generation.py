@@ -15,6 +15,7 @@ from ..io_core.control import Control
 from ..io_core.directory import claim
 from ..io_core.meter import counters_behind
 from ..observed import observed
+from ..owner import Owner
 from ..stage import Session
 from .checking import Checks, Findings, Level, check_files, shared_out
 from .dataset import Dataset
@@ -36,8 +37,16 @@ from .manifest import (
     read_manifest,
     write_manifest,
 )
-from .owner import Owner
-from .place import Course, Task, begin, course_of, forget_generation, make_place, read_task
+from .place import (
+    Course,
+    Task,
+    begin,
+    course_of,
+    forget_generation,
+    make_place,
+    read_task,
+    right_to_write,
+)
 from .removal import cleanup
 from .writing import Writer, core_of, writing_threads
 
@@ -113,7 +122,7 @@ def _claim(session: Session, dataset: Dataset, task: Task, held: ExitStack) -> C
         course = _decide(task, dataset)
         if course == "write":
             make_place(task.directory, job)
-            owner = Owner(task.directory / GENERATING, job.run_id, control)
+            owner = Owner(right_to_write(task.directory), job.run_id, control)
             held.callback(owner.close)
             # Another job may have completed it meanwhile.
             course = _decide(task, dataset)

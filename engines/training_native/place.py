@@ -11,17 +11,18 @@ from ..contract import Job
 from ..errors import EngineError, storage_error
 from ..io_core.directory import make_directory, remove_files, remove_if_empty
 from ..io_core.files import write_whole
+from ..owner import Right
 from ..place import lasting_directory, make_lasting, named, names_in
 from ..section import Section
 from .dataset import Dataset, dataset_of
 from .journal import EARLIER, journal_names
 from .manifest import GENERATING, MANIFEST, TABLE, difference, identity_of, read_manifest
-from .owner import OWNER
 
 # The dataset of a job that keeps none, in the job's own directory.
 OWN = "dataset"
 # Says which dataset is being generated; beside the journals.
 BEGUN = "dataset.json"
+OWNER = "owner"
 
 Found = Literal["nothing", "part", "all", "others"]
 Course = Literal["write", "check", "adopt"]
@@ -133,6 +134,17 @@ def forget_generation(directory: Path) -> None:
     generating = directory / GENERATING
     remove_files(generating, [*journal_names(generating), EARLIER, BEGUN, f"{BEGUN}.new", OWNER])
     remove_if_empty(generating)
+
+
+def right_to_write(directory: Path) -> Right:
+    """The right to generate the dataset of a directory."""
+    return Right(
+        file=directory / GENERATING / OWNER,
+        directory=directory,
+        thing="dataset",
+        doing="generates",
+        key="dataset.directory",
+    )
 
 
 def make_place(directory: Path, job: Job) -> None:

@@ -95,17 +95,17 @@ def begin(directory: Path, record: Record) -> Record | None:
 
 def require_complete(directory: Path, asked: Record) -> None:
     """Raises EngineError unless the complete index that is asked for is there."""
-    found = read_record(directory, asked.backend)
-    if found is None:
-        raise EngineError(f"{directory} holds no index of {asked.backend}")
+    found = _found(directory, asked)
     if found.stored is None:
         raise EngineError(f"{directory}: the build of {asked.backend} did not end; build it anew")
-    there = _identity(found)
-    for key, value in _identity(asked).items():
-        if there[key] != value:
-            raise EngineError(
-                f"{directory} holds another index: {key}: found {there[key]}, asked {value}"
-            )
+
+
+def require_begun(directory: Path, asked: Record) -> Record:
+    """The record of the index that is asked for, which another process has begun; EngineError."""
+    found = _found(directory, asked)
+    if found.stored is not None:
+        raise EngineError(f"{directory} holds an index of {asked.backend} that is complete")
+    return found
 
 
 def check_spec(spec: IndexSpec) -> None:
@@ -189,6 +189,28 @@ def of_family(
         for key, value in values.items()
         if value is not None and (key not in families or index_type in families[key])
     }
+
+
+def _found(directory: Path, asked: Record) -> Record:
+    """The record there, of this index and no other; raises EngineError."""
+    found = read_record(directory, asked.backend)
+    if found is None:
+        raise EngineError(f"{directory} holds no index of {asked.backend}")
+    there, wanted = _keys(found), _keys(asked)
+    for key in {**wanted, **there}:
+        if there.get(key) != wanted.get(key):
+            raise EngineError(
+                f"{directory} holds another index: {key}: found {there.get(key)},"
+                f" asked {wanted.get(key)}"
+            )
+    return found
+
+
+def _keys(record: Record) -> dict[str, Any]:
+    """The same with a key for each parameter."""
+    found = _identity(record)
+    build = found.pop("build")
+    return found | {f"index.{key}": value for key, value in build.items()}
 
 
 def _identity(record: Record) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import JobError
+from ..errors import EngineError, JobError
 from .metrics import Metric
 
 # What a query does to the storage. direct: reads past the page cache; buffered: through it; mmap:
@@ -46,18 +46,24 @@ class IndexSpec:
 class Key:
     """A parameter of a backend. A default of None is one that the backend derives from the spec.
 
-    `least` bounds numbers, `choices` are all texts there are (none: any text).
+    `least` bounds numbers, `choices` are all texts there are (none: any text). `section` is where
+    the benchmark has it, if not where its like are.
     """
 
     types: tuple[type, ...]
     default: Value | None
     least: float | None = None
     choices: tuple[str, ...] = ()
+    section: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """A backend in words. `io_class` is what it means to do; a reader tells what it really does."""
+    """A backend in words. `io_class` is what it means to do; a reader tells what it really does.
+
+    With `several_writers` vectors can be inserted by several processes, see `Backend.join`.
+    `packages` are distributions of Python that it needs beside numpy.
+    """
 
     name: str
     version: str
@@ -66,6 +72,31 @@ class Description:
     several_readers: bool
     build_keys: Mapping[str, Key]
     search_keys: Mapping[str, Key]
+    several_writers: bool = False
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """All parameters of an index and of searches in it, those derived too."""
+
+    build: Mapping[str, Value]
+    search: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What an index takes, in bytes, as its backend reckons beforehand; `disk` tells how.
+
+    `index_bytes` is the complete one, `building_bytes` the most while it is made, `writer_bytes`
+    and `reader_bytes` the memory of the process that makes it and of one that searches.
+    """
+
+    index_bytes: int
+    building_bytes: int
+    writer_bytes: int
+    reader_bytes: int
+    disk: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +115,24 @@ class Io:
     reason: str | None = None
 
 
-class Writer(Protocol):
-    """The one that makes an index; nobody reads it before it is closed."""
+class Inserter(Protocol):
+    """One that brings vectors into an index."""
 
     def insert(self, ids: Ids, vectors: Vectors) -> int:
         """Takes vectors, shape (rows, dimension); returns how many were really stored."""
         ...
 
     def flush(self) -> None:
-        """Makes durable all that was inserted."""
+        """Makes durable all that it has inserted."""
         ...
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        ...
+
+
+class Writer(Inserter, Protocol):
+    """The one that makes an index; nobody reads it before it is closed."""
 
     def build(self, alive: Alive) -> bool:
         """Makes the index complete and durable; False where `alive` ended that before."""
@@ -104,11 +143,7 @@ class Writer(Protocol):
         ...
 
     def count(self) -> int:
-        """Vectors stored."""
-        ...
-
-    def close(self) -> None:
-        """Lets go of everything."""
+        """Vectors stored, by whomever."""
         ...
 
 
@@ -139,8 +174,22 @@ class Backend(Protocol):
         """What it is; needs no package of others."""
         ...
 
-    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> None:
-        """Raises JobError for what it cannot build or search so, and for keys it does not know."""
+    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> Parameters:
+        """All parameters, with those that were not given.
+
+        Raises JobError for what it cannot build or search so, and for keys it does not know.
+        """
+        ...
+
+    def estimate(self, spec: IndexSpec, search: Mapping[str, Value]) -> Estimate:
+        """What such an index takes."""
+        ...
+
+    def join(self, directory: Path, spec: IndexSpec) -> Inserter:
+        """Brings vectors into what the writer of another process has begun, until that builds.
+
+        Raises EngineError where nothing is begun, and if the backend has one writer alone.
+        """
         ...
 
     def writer(self, directory: Path, spec: IndexSpec) -> Writer:
@@ -165,19 +214,31 @@ class Assembled:
     """A backend out of what it is and of what does each part of its work; see `Backend`."""
 
     description: Description
-    checks: Callable[[IndexSpec, Mapping[str, Value]], None]
+    checks: Callable[[IndexSpec, Mapping[str, Value]], Parameters]
+    estimates: Callable[[IndexSpec, Mapping[str, Value]], Estimate]
     writes: Callable[[Path, IndexSpec], Writer]
     reads: Callable[[Path, IndexSpec, Mapping[str, Value]], Reader]
     files: Callable[[Path], tuple[Path, ...]]
     removes: Callable[[Path], None]
+    joins: Callable[[Path, IndexSpec], Inserter] | None = None
 
     def describe(self) -> Description:
         """See `Backend`."""
         return self.description
 
-    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> None:
+    def check(self, spec: IndexSpec, search: Mapping[str, Value]) -> Parameters:
         """See `Backend`."""
-        self.checks(spec, search)
+        return self.checks(spec, search)
+
+    def estimate(self, spec: IndexSpec, search: Mapping[str, Value]) -> Estimate:
+        """See `Backend`."""
+        return self.estimates(spec, search)
+
+    def join(self, directory: Path, spec: IndexSpec) -> Inserter:
+        """See `Backend`."""
+        if self.joins is None:
+            raise EngineError(f"an index of {self.description.name} has one writer alone")
+        return self.joins(directory, spec)
 
     def writer(self, directory: Path, spec: IndexSpec) -> Writer:
         """See `Backend`."""
@@ -209,7 +270,7 @@ def settings(
             meant = f"did you mean {near[0]}?" if near else f"there are {_listed(keys)}"
             raise JobError(f"{name}.{key}: no such parameter; {meant}")
     for key, value in given.items():
-        _check_value(f"{name}.{key}", value, keys[key])
+        _check_value(f"{keys[key].section or name}.{key}", value, keys[key])
     return {key: given.get(key, form.default) for key, form in keys.items()}
 
 

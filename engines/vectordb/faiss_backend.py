@@ -38,10 +38,12 @@ from .backend import (
     Assembled,
     Backend,
     Description,
+    Estimate,
     Ids,
     IndexSpec,
     Io,
     Key,
+    Parameters,
     Scores,
     Value,
     Vectors,
@@ -72,14 +74,14 @@ SEARCH_KEYS: Mapping[str, Key] = {
 
 def _build_of(spec: IndexSpec) -> dict[str, int]:
     check_spec(spec)
-    found = settings(spec.build, BUILD_KEYS, "build")
+    found = settings(spec.build, BUILD_KEYS, "index")
     nlist = int(found["nlist"] or max(1, round(math.sqrt(spec.vectors))))
     if nlist > spec.vectors:
-        raise JobError(f"build.nlist is {nlist}, and there are {spec.vectors} vectors")
+        raise JobError(f"index.nlist is {nlist}, and there are {spec.vectors} vectors")
     sample = int(found["sample"] or min(spec.vectors, _SAMPLE_PER_LIST * nlist))
     if not nlist <= sample <= spec.vectors:
         raise JobError(
-            f"build.sample must be between build.nlist ({nlist}) and the number of vectors"
+            f"index.sample must be between index.nlist ({nlist}) and the number of vectors"
             f" ({spec.vectors}), got {sample}"
         )
     rounds = int(found["kmeans_rounds"] or 0)
@@ -275,8 +277,28 @@ class FaissReader:
         self._index = None
 
 
-def _check(spec: IndexSpec, search: Mapping[str, Value]) -> None:
-    _search_of(spec, search)
+def _check(spec: IndexSpec, search: Mapping[str, Value]) -> Parameters:
+    nprobe, threads = _search_of(spec, search)
+    return Parameters(build=_build_of(spec), search={"nprobe": nprobe, "threads": threads})
+
+
+def _estimate(spec: IndexSpec, _: Mapping[str, Value]) -> Estimate:
+    build, row = _build_of(spec), 4 * spec.dimension + 8
+    centroids = 4 * spec.dimension * build["nlist"]
+    index = spec.vectors * row + centroids
+    parts = -(-spec.vectors * spec.dimension * 4 // PART_BYTES)
+    return Estimate(
+        index_bytes=index,
+        # Inserted vectors, the lists of each part with their centroids, and all lists.
+        building_bytes=index + 2 * spec.vectors * row + parts * centroids,
+        # What is gathered is there twice, as is the sample.
+        writer_bytes=2 * min(PART_BYTES, spec.vectors * row)
+        + 8 * spec.dimension * build["sample"]
+        + 2 * centroids
+        + spec.vectors,
+        reader_bytes=2 * centroids + 16 * build["nlist"],
+        disk=f"{spec.vectors:,} x {row} B and centroids, three times until it is complete",
+    )
 
 
 def _data_paths(directory: Path) -> tuple[Path, ...]:
@@ -301,8 +323,10 @@ def backend() -> Backend:
             several_readers=True,
             build_keys=BUILD_KEYS,
             search_keys=SEARCH_KEYS,
+            packages=("faiss-cpu",),
         ),
         checks=_check,
+        estimates=_estimate,
         writes=FaissWriter,
         reads=FaissReader,
         files=_data_paths,

@@ -30,6 +30,7 @@ from .adapter import (
     read_record,
     record_of,
     record_path,
+    require_begun,
     require_complete,
     write_record,
 )
@@ -38,10 +39,12 @@ from .backend import (
     Assembled,
     Backend,
     Description,
+    Estimate,
     Ids,
     IndexSpec,
     Io,
     Key,
+    Parameters,
     Scores,
     Value,
     Vectors,
@@ -59,12 +62,14 @@ SEARCH_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 600.0
 COMPACT_TIMEOUT_S = 6 * 3600.0
 POLL_S = 0.5
+# Of a client: pymilvus with what it needs.
+_MEMORY_BYTES = 256 * 2**20
 
 BUILD_KEYS: Mapping[str, Key] = {
-    "host": Key(types=(str,), default="127.0.0.1"),
-    "port": Key(types=(int,), default=19530, least=1),
-    "collection": Key(types=(str,), default="mlps_vectors"),
-    "num_shards": Key(types=(int,), default=1, least=1),
+    "host": Key(types=(str,), default="127.0.0.1", section="database"),
+    "port": Key(types=(int,), default=19530, least=1, section="database"),
+    "collection": Key(types=(str,), default="mlps_vectors", section="database"),
+    "num_shards": Key(types=(int,), default=1, least=1, section="database"),
     "index_type": Key(types=(str,), default="DISKANN", choices=("AISAQ", "DISKANN", "HNSW")),
     "max_degree": Key(types=(int,), default=64, least=1),
     "search_list_size": Key(types=(int,), default=200, least=1),
@@ -86,10 +91,10 @@ _NAMES = {"ef_construction": "efConstruction"}
 
 def _build_of(spec: IndexSpec) -> dict[str, Value]:
     check_spec(spec)
-    found = settings(spec.build, BUILD_KEYS, "build")
-    build = of_family(spec.build, found, str(found["index_type"]), _FAMILIES, "build")
+    found = settings(spec.build, BUILD_KEYS, "index")
+    build = of_family(spec.build, found, str(found["index_type"]), _FAMILIES, "index")
     if not str(build["collection"]).isidentifier():
-        raise JobError(f"build.collection must be a plain name, got {build['collection']!r}")
+        raise JobError(f"database.collection must be a plain name, got {build['collection']!r}")
     return build
 
 
@@ -97,23 +102,14 @@ def _search_of(search: Mapping[str, Value]) -> int:
     return int(settings(search, SEARCH_KEYS, "search")["search_ef"] or 0)
 
 
-class MilvusWriter:
-    """Makes one collection with its index; see `Writer`."""
+class _Inserter:
+    """Brings vectors into one collection; see `Inserter`."""
 
-    def __init__(self, directory: Path, spec: IndexSpec) -> None:
-        """Removes what is left of a build that did not end; raises EngineError beside an index."""
-        self._directory, self._spec = directory, spec
-        self._record = record_of(NAME, spec, _build_of(spec), uuid.uuid4().hex)
-        self._collection = str(self._record.build["collection"])
-        self._server = _server(self._record.build)
+    def __init__(self, directory: Path, spec: IndexSpec, record: Record) -> None:
+        self._directory, self._spec, self._record = directory, spec, record
+        self._collection = str(record.build["collection"])
+        self._server = _server(record.build)
         self._client: Foreign = _connected(self._server)
-        try:
-            if (left := begin(directory, self._record)) is not None:
-                _drop_collection(left)
-            self._create()
-        except EngineError:
-            self.close()
-            raise
 
     def insert(self, ids: Ids, vectors: Vectors) -> int:
         """Takes vectors; see `Writer`. Milvus does not see that an id is there already."""
@@ -135,6 +131,50 @@ class MilvusWriter:
         """Makes durable all that was inserted."""
         with _errors("flush", self._server):
             self._open().flush(self._collection, timeout=CALL_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _open(self) -> Foreign:
+        if self._client is None:
+            raise EngineError(f"the writer of {self._directory} is closed")
+        return self._client
+
+
+class MilvusJoiner(_Inserter):
+    """Brings vectors into the collection that another process has made."""
+
+    def __init__(self, directory: Path, spec: IndexSpec) -> None:
+        """Raises EngineError unless that very collection is there."""
+        record = require_begun(directory, record_of(NAME, spec, _build_of(spec)))
+        super().__init__(directory, spec, record)
+        try:
+            with _errors("look for a collection of", self._server):
+                mark = _mark_of(self._client, self._collection)
+            if mark != record.mark:
+                raise EngineError(f"the collection {self._collection} is not what was begun")
+        except EngineError:
+            self.close()
+            raise
+
+
+class MilvusWriter(_Inserter):
+    """Makes one collection with its index; see `Writer`."""
+
+    def __init__(self, directory: Path, spec: IndexSpec) -> None:
+        """Removes what is left of a build that did not end; raises EngineError beside an index."""
+        record = record_of(NAME, spec, _build_of(spec), uuid.uuid4().hex)
+        super().__init__(directory, spec, record)
+        try:
+            if (left := begin(directory, record)) is not None:
+                _drop_collection(left)
+            self._create()
+        except EngineError:
+            self.close()
+            raise
 
     def build(self, alive: Alive) -> bool:
         """Makes the index complete; see `Writer`. The server cannot be told to end: it goes on."""
@@ -181,12 +221,6 @@ class MilvusWriter:
                 found = self._open().get_collection_stats(self._collection, timeout=CALL_TIMEOUT_S)
                 return int(found["row_count"])
         return self._counted()
-
-    def close(self) -> None:
-        """Lets go of the connection."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
 
     def _create(self) -> None:
         """The collection with its mark."""
@@ -237,11 +271,6 @@ class MilvusWriter:
                 timeout=CALL_TIMEOUT_S,
             )
             return int(rows[0]["count(*)"])
-
-    def _open(self) -> Foreign:
-        if self._client is None:
-            raise EngineError(f"the writer of {self._directory} is closed")
-        return self._client
 
 
 class MilvusReader:
@@ -299,9 +328,23 @@ class MilvusReader:
             self._client = None
 
 
-def _check(spec: IndexSpec, search: Mapping[str, Value]) -> None:
-    _build_of(spec)
-    _search_of(search)
+def _check(spec: IndexSpec, search: Mapping[str, Value]) -> Parameters:
+    return Parameters(build=_build_of(spec), search={"search_ef": _search_of(search)})
+
+
+def _estimate(spec: IndexSpec, _: Mapping[str, Value]) -> Estimate:
+    """Of the server's storage, without what it keeps of its log until that is cleared."""
+    build, raw = _build_of(spec), 4 * spec.dimension
+    links = 4 * int(build.get("max_degree", 0)) or 8 * int(build.get("M", 0))
+    row = 2 * raw + links
+    return Estimate(
+        index_bytes=spec.vectors * row,
+        building_bytes=spec.vectors * row,
+        # What one call carries, as rows and as a message.
+        writer_bytes=_MEMORY_BYTES + 3 * INSERT_BYTES,
+        reader_bytes=_MEMORY_BYTES,
+        disk=f"on the server: {spec.vectors:,} x ({raw} B + an index of {raw + links} B)",
+    )
 
 
 def _data_paths(_: Path) -> tuple[Path, ...]:
@@ -328,12 +371,16 @@ def backend() -> Backend:
             several_readers=True,
             build_keys=BUILD_KEYS,
             search_keys=SEARCH_KEYS,
+            several_writers=True,
+            packages=("pymilvus",),
         ),
         checks=_check,
+        estimates=_estimate,
         writes=MilvusWriter,
         reads=MilvusReader,
         files=_data_paths,
         removes=_drop,
+        joins=MilvusJoiner,
     )
 
 
@@ -368,9 +415,14 @@ def _drop_collection(record: Record) -> None:
     client = _connected(server)
     try:
         with _errors("drop a collection of", server):
-            if client.has_collection(name, timeout=CALL_TIMEOUT_S):
-                found = client.describe_collection(name, timeout=CALL_TIMEOUT_S)
-                if found["description"] == record.mark:
-                    client.drop_collection(name, timeout=CALL_TIMEOUT_S)
+            if _mark_of(client, name) == record.mark:
+                client.drop_collection(name, timeout=CALL_TIMEOUT_S)
     finally:
         client.close()
+
+
+def _mark_of(client: Foreign, collection: str) -> str | None:
+    """What is written upon a collection; None if there is no such one."""
+    if not client.has_collection(collection, timeout=CALL_TIMEOUT_S):
+        return None
+    return str(client.describe_collection(collection, timeout=CALL_TIMEOUT_S)["description"])

@@ -37,6 +37,7 @@ from .adapter import (
     read_record,
     record_of,
     record_path,
+    require_begun,
     require_complete,
     write_record,
 )
@@ -45,11 +46,13 @@ from .backend import (
     Assembled,
     Backend,
     Description,
+    Estimate,
     Ids,
     IndexSpec,
     Io,
     Key,
     Moved,
+    Parameters,
     Scores,
     Value,
     Vectors,
@@ -61,6 +64,9 @@ NAME = "pgvector"
 # Of the type `vector`: more components cannot be indexed.
 DIMENSION_MOST = 2000
 _POLL_S = 0.2
+_PAGE_BYTES = 8192
+# Of a client, beside what it is given.
+_MEMORY_BYTES = 32 * 2**20
 _WORD = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 _OPERATORS: Mapping[str, str] = {"COSINE": "<=>", "L2": "<->", "IP": "<#>"}
 _CLASSES: Mapping[str, str] = {
@@ -70,8 +76,9 @@ _CLASSES: Mapping[str, str] = {
 }
 
 BUILD_KEYS: Mapping[str, Key] = {
-    "connection": Key(types=(str,), default=""),  # as libpq reads it; PGHOST and others count too
-    "table": Key(types=(str,), default="mlps_vectors"),
+    # As libpq reads it; PGHOST and others count too.
+    "connection": Key(types=(str,), default="", section="database"),
+    "table": Key(types=(str,), default="mlps_vectors", section="database"),
     "index_type": Key(types=(str,), default="HNSW", choices=("HNSW", "IVFFLAT")),
     "M": Key(types=(int,), default=16, least=2),
     "ef_construction": Key(types=(int,), default=64, least=4),
@@ -108,15 +115,17 @@ def _build_of(spec: IndexSpec) -> dict[str, Value]:
         raise JobError(
             f"pgvector indexes at most {DIMENSION_MOST} components, got {spec.dimension}"
         )
-    found = settings(spec.build, BUILD_KEYS, "build")
+    found = settings(spec.build, BUILD_KEYS, "index")
     if found["nlist"] is None:
         found["nlist"] = max(1, round(math.sqrt(spec.vectors)))
-    build = of_family(spec.build, found, str(found["index_type"]), _FAMILIES, "build")
-    check_most("build", build, _MOST)
+    build = of_family(spec.build, found, str(found["index_type"]), _FAMILIES, "index")
+    check_most("index", build, _MOST)
     if build["index_type"] == "HNSW" and int(build["ef_construction"]) < 2 * int(build["M"]):
-        raise JobError("build.ef_construction must be at least twice build.M")
+        raise JobError("index.ef_construction must be at least twice index.M")
     if not _WORD.fullmatch(str(build["table"])):
-        raise JobError(f"build.table must be a plain name in small letters, got {build['table']!r}")
+        raise JobError(
+            f"database.table must be a plain name in small letters, got {build['table']!r}"
+        )
     return build
 
 
@@ -141,33 +150,22 @@ def _check_connection(text: str) -> None:
     try:
         words = psycopg.conninfo.conninfo_to_dict(text)
     except psycopg.ProgrammingError as error:
-        raise JobError(f"build.connection is no connection text: {error}") from error
+        raise JobError(f"database.connection is no connection text: {error}") from error
     if "password" in words:
         raise JobError(
-            "build.connection holds a password, and jobs are kept: set PGPASSWORD, or name a"
+            "database.connection holds a password, and jobs are kept: set PGPASSWORD, or name a"
             " service or a password file"
         )
 
 
-class PgvectorWriter:
-    """Makes one table with its index; see `Writer`."""
+class _Inserter:
+    """Brings vectors into one table; see `Inserter`."""
 
-    def __init__(self, directory: Path, spec: IndexSpec) -> None:
-        """Removes what is left of a build that did not end; raises EngineError beside an index."""
-        self._directory, self._spec = directory, spec
-        build = _build_of(spec)
-        self._server = str(build["connection"])
-        self._table = str(build["table"])
-        self._record = record_of(NAME, spec, build, uuid.uuid4().hex)
+    def __init__(self, directory: Path, spec: IndexSpec, record: Record) -> None:
+        self._directory, self._spec, self._record = directory, spec, record
+        self._server = str(record.build["connection"])
+        self._table = str(record.build["table"])
         self._connection: Foreign = _connected(self._server)
-        try:
-            if (left := begin(directory, self._record)) is not None:
-                _drop_table(left)
-            write_record(directory, self._record)
-            self._create()
-        except EngineError:
-            self.close()
-            raise
 
     def insert(self, ids: Ids, vectors: Vectors) -> int:
         """Takes vectors; see `Writer`. Of a batch with an id that is there nothing is stored."""
@@ -179,6 +177,51 @@ class PgvectorWriter:
 
     def flush(self) -> None:
         """Nothing: what `insert` has stored is committed, and so durable."""
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Foreign:
+        if self._connection is None:
+            raise EngineError(f"the writer of {self._directory} is closed")
+        return self._connection
+
+
+class PgvectorJoiner(_Inserter):
+    """Brings vectors into the table that another process has made."""
+
+    def __init__(self, directory: Path, spec: IndexSpec) -> None:
+        """Raises EngineError unless that very table is there."""
+        record = require_begun(directory, record_of(NAME, spec, _build_of(spec)))
+        super().__init__(directory, spec, record)
+        try:
+            with _errors("look for the table of", self._server):
+                mark = _mark_of(self._connection, self._table)
+            if mark != record.mark:
+                raise EngineError(f"the table {self._table} is not the one that was begun")
+        except EngineError:
+            self.close()
+            raise
+
+
+class PgvectorWriter(_Inserter):
+    """Makes one table with its index; see `Writer`."""
+
+    def __init__(self, directory: Path, spec: IndexSpec) -> None:
+        """Removes what is left of a build that did not end; raises EngineError beside an index."""
+        record = record_of(NAME, spec, _build_of(spec), uuid.uuid4().hex)
+        super().__init__(directory, spec, record)
+        try:
+            if (left := begin(directory, record)) is not None:
+                _drop_table(left)
+            write_record(directory, record)
+            self._create()
+        except EngineError:
+            self.close()
+            raise
 
     def build(self, alive: Alive) -> bool:
         """Makes the index complete; see `Writer`. Progress is what PostgreSQL tells of it."""
@@ -211,12 +254,6 @@ class PgvectorWriter:
         """Vectors stored, counted by the server."""
         with _errors("count", self._server):
             return int(self._open().execute(f"select count(*) from {self._table}").fetchone()[0])
-
-    def close(self) -> None:
-        """Lets go of the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def _create(self) -> None:
         """The table with its mark, both or none."""
@@ -273,11 +310,6 @@ class PgvectorWriter:
                 return False
             thread.join(_POLL_S)
         return True
-
-    def _open(self) -> Foreign:
-        if self._connection is None:
-            raise EngineError(f"the writer of {self._directory} is closed")
-        return self._connection
 
 
 class PgvectorReader:
@@ -376,9 +408,30 @@ class PgvectorReader:
         return self._connection
 
 
-def _check(spec: IndexSpec, search: Mapping[str, Value]) -> None:
-    _search_of(spec, search)
-    _check_connection(str(_build_of(spec)["connection"]))
+def _check(spec: IndexSpec, search: Mapping[str, Value]) -> Parameters:
+    build, (setting, value) = _build_of(spec), _search_of(spec, search)
+    _check_connection(str(build["connection"]))
+    name = "search_ef" if setting == "hnsw.ef_search" else "nprobe"
+    return Parameters(build=build, search={name: value})
+
+
+def _estimate(spec: IndexSpec, _: Mapping[str, Value]) -> Estimate:
+    """Of the server's disk: rows with their heads, and the index, which holds all vectors again."""
+    build, raw = _build_of(spec), 4 * spec.dimension + 8
+    # A node has up to 2 M neighbours in its lowest layer and M in others, of 6 bytes each.
+    links = 12 * int(build["M"]) + 6 * int(build["M"]) if build["index_type"] == "HNSW" else 0
+    # Pages of 8 KiB of which none holds a part of a node.
+    node = raw + links + 100
+    page = _PAGE_BYTES // max(_PAGE_BYTES // node, 1) if node <= _PAGE_BYTES else node
+    index = spec.vectors * page
+    table = spec.vectors * (raw + 64)
+    return Estimate(
+        index_bytes=index + table,
+        building_bytes=index + table,
+        writer_bytes=_MEMORY_BYTES,
+        reader_bytes=_MEMORY_BYTES,
+        disk=f"on the server: {spec.vectors:,} x ({raw + 64} B in the table + {page} in the index)",
+    )
 
 
 def _data_paths(directory: Path) -> tuple[Path, ...]:
@@ -406,12 +459,16 @@ def backend() -> Backend:
             several_readers=True,
             build_keys=BUILD_KEYS,
             search_keys=SEARCH_KEYS,
+            several_writers=True,
+            packages=("psycopg",),
         ),
         checks=_check,
+        estimates=_estimate,
         writes=PgvectorWriter,
         reads=PgvectorReader,
         files=_data_paths,
         removes=_drop,
+        joins=PgvectorJoiner,
     )
 
 
@@ -509,9 +566,15 @@ def _copied(ids: Ids, vectors: Vectors) -> bytes:
 def _drop_table(record: Record) -> None:
     server, table = str(record.build["connection"]), str(record.build["table"])
     with _connected(server) as connection, _errors("drop the table of", server):
-        query = "select obj_description(to_regclass(%s), 'pg_class')"
-        if connection.execute(query, [table]).fetchone()[0] == record.mark:
+        if _mark_of(connection, table) == record.mark:
             connection.execute(f"drop table {table}")
+
+
+def _mark_of(connection: Foreign, table: str) -> str | None:
+    """What is written upon a table; None if nothing is, or there is no such table."""
+    query = "select obj_description(to_regclass(%s), 'pg_class')"
+    mark: str | None = connection.execute(query, [table]).fetchone()[0]
+    return mark
 
 
 def _remove_record(directory: Path) -> None:

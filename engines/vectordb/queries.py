@@ -73,18 +73,17 @@ def query_vectors(dataset: Dataset, queries: Queries, first: int, count: int) ->
         draw = Draw(seed=queries.seed, labels=QUERY_LABELS, components=QUERY_COMPONENTS)
         return drawn(dataset, draw, first, count)
     vectors = np.empty((count, dataset.dimension), dtype=np.float32)
-    bases = base_ids(dataset, queries, first, count)
+    bases = base_ids(queries, dataset.vectors, first, count)
     for number, base in enumerate(bases.tolist()):
         vectors[number] = drawn(dataset, own(dataset), base, 1)[0]
-    if queries.noise:
-        _move(vectors, queries, first)
+    move(vectors, queries, first)
     return vectors
 
 
-def base_ids(dataset: Dataset, queries: Queries, first: int, count: int) -> Ids:
-    """The vectors that planted queries, from the first-th on, lie beside."""
+def base_ids(queries: Queries, vectors: int, first: int, count: int) -> Ids:
+    """Which of so many vectors the planted queries, from the first-th on, lie beside."""
     words = words_from(seed=queries.seed, stream=QUERY_BASES, first=first, count=count)
-    return (words % np.uint64(dataset.vectors)).astype(np.int64)
+    return (words % np.uint64(vectors)).astype(np.int64)
 
 
 def fingerprint(dataset: Dataset, queries: Queries) -> Document:
@@ -99,8 +98,10 @@ def fingerprint(dataset: Dataset, queries: Queries) -> Document:
     }
 
 
-def _move(vectors: Vectors, queries: Queries, first: int) -> None:
-    """Adds noise to base vectors and gives them the length 1 again."""
+def move(vectors: Vectors, queries: Queries, first: int) -> None:
+    """Adds the noise of queries to their bases of length 1, and gives them that length again."""
+    if not queries.noise:
+        return
     width = vectors.shape[1]
     numbers = Rows(seed=queries.seed, stream=QUERY_NOISE, first=first, width=width)
     for begin in range(0, len(vectors), _QUERIES_AT_ONCE):

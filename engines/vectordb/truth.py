@@ -82,7 +82,7 @@ def exact(
                 f"vectors of shape {vectors.shape} for {len(ids)} ids do not fit queries of"
                 f" {queries.shape[1]} dimensions"
             )
-        lengths = _lengths(vectors)
+        lengths = lengths_of(vectors)
         _check_finite(lengths, ids, "vector")
         for group in groups:
             group.look_at(ids, vectors, lengths)
@@ -132,7 +132,7 @@ def scores_of(
     if metric == "IP":
         return products
     if lengths is None:
-        lengths = _lengths(vectors) * _lengths(queries)
+        lengths = lengths_of(vectors) * lengths_of(queries)
     return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
 
 
@@ -146,7 +146,8 @@ def _sums(numbers: Floats) -> Floats:
     return numbers[:, 0].copy()
 
 
-def _lengths(vectors: Vectors) -> Floats:
+def lengths_of(vectors: Vectors) -> Floats:
+    """The length of each vector, shape (rows,)."""
     lengths = np.empty(len(vectors))
     step = max(_SCORED_NUMBERS // vectors.shape[1], 1)
     for first in range(0, len(vectors), step):
@@ -171,7 +172,7 @@ class _Group:
         self._queries = queries
         self._metric = metric
         self._depth = depth
-        self._lengths = _lengths(queries)
+        self._lengths = lengths_of(queries)
         _check_finite(self._lengths, np.arange(len(queries)), "query")
         # A score, and whether it is kept.
         self._most_rows = max(tile_bytes // (5 * len(queries)), _LEAST_ROWS)

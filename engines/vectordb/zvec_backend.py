@@ -37,10 +37,12 @@ from .backend import (
     Assembled,
     Backend,
     Description,
+    Estimate,
     Ids,
     IndexSpec,
     Io,
     Key,
+    Parameters,
     Scores,
     Value,
     Vectors,
@@ -54,6 +56,11 @@ FIELD = "vector"
 # What zvec takes in one call at most is 1024.
 BATCH = 1000
 _POLL_S = 0.2
+# Nodes of the graph lie in blocks; beside them each vector has an id and its codes.
+_BLOCK_BYTES = 4096
+_BESIDE_BYTES = 300
+# Measured with small sets: what zvec takes however many vectors there are.
+_MEMORY_BYTES = 128 * 2**20
 
 BUILD_KEYS: Mapping[str, Key] = {
     "max_degree": Key(types=(int,), default=64, least=1),
@@ -76,10 +83,10 @@ def _build_of(spec: IndexSpec) -> dict[str, Value]:
     check_spec(spec)
     values = {
         key: value
-        for key, value in settings(spec.build, BUILD_KEYS, "build").items()
+        for key, value in settings(spec.build, BUILD_KEYS, "index").items()
         if value is not None
     }
-    check_most("build", values, {**_MOST, "pq_chunks": min(_MOST["pq_chunks"], spec.dimension)})
+    check_most("index", values, {**_MOST, "pq_chunks": min(_MOST["pq_chunks"], spec.dimension)})
     return values
 
 
@@ -243,9 +250,26 @@ class ZvecReader:
         return [(int(each.id), score_of(each.score, self._spec.metric)) for each in found]
 
 
-def _check(spec: IndexSpec, search: Mapping[str, Value]) -> None:
-    _build_of(spec)
-    _search_of(search)
+def _check(spec: IndexSpec, search: Mapping[str, Value]) -> Parameters:
+    return Parameters(build=_build_of(spec), search={"search_ef": _search_of(search)})
+
+
+def _estimate(spec: IndexSpec, _: Mapping[str, Value]) -> Estimate:
+    """Measured: 1,158 B a vector of 128 components, 4,670 of 768; nodes do not cross a block."""
+    node = 4 * spec.dimension + 4 * int(_build_of(spec)["max_degree"]) + 4
+    blocks = -(-node // _BLOCK_BYTES)
+    row = blocks * _BLOCK_BYTES // max(_BLOCK_BYTES // node, 1)
+    beside = _BESIDE_BYTES + spec.dimension // 2
+    raw = 4 * spec.dimension * spec.vectors
+    index = spec.vectors * (row + beside)
+    return Estimate(
+        index_bytes=index,
+        building_bytes=index + raw + 256 * spec.vectors,
+        writer_bytes=_MEMORY_BYTES + 2 * raw,
+        reader_bytes=_MEMORY_BYTES + beside * spec.vectors,
+        disk=f"{spec.vectors:,} x {row} B in nodes and {beside} B in ids and codes, beside all"
+        " vectors until it is complete",
+    )
 
 
 def _data_paths(directory: Path) -> tuple[Path, ...]:
@@ -270,8 +294,10 @@ def backend() -> Backend:
             several_readers=True,
             build_keys=BUILD_KEYS,
             search_keys=SEARCH_KEYS,
+            packages=("zvec",),
         ),
         checks=_check,
+        estimates=_estimate,
         writes=ZvecWriter,
         reads=ZvecReader,
         files=_data_paths,

@@ -25,6 +25,7 @@ from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
 from mlps.engines.result import gather_result
 from mlps.engines.stage import Session, StageEnded
+from mlps.engines.vectordb.stages import VectorEngine
 from mlps.engines.world import SoloWorld, host_name
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -440,3 +441,59 @@ def bench(tmp_path: Path) -> Bench:
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     return Bench(data_dir)
+
+
+# A small index: 600 vectors in a dozen lists, 12 queries of each of which the nearest 10 are known.
+VECTORDB: dict[str, Any] = {
+    "database": {"backend": "native_ivf"},
+    "dataset": {"num_vectors": 600, "dimension": 16, "clusters": 12, "batch_size": 250},
+    "index": {"nlist": 12, "kmeans_rounds": 3},
+    "search": {"nprobe": 6},
+    "query": {"num_query_vectors": 12},
+    "truth": {"depth": 10},
+    "cache": {"mode": "warm"},
+    "run": {"runtime_s": 0.2},
+    "silence_limit_s": 60,
+    "start_limit_s": 60,
+}
+
+
+@dataclass(slots=True)
+class VectorBench(Bench):
+    """The same for a job of vector search."""
+
+    engine: str = "vectordb"
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """The job document."""
+        text = (resources.files("mlps.conf") / "benchmark/vectordb.yaml").read_text()
+        benchmark = merged(merged(yaml.safe_load(text), VECTORDB), self.changes)
+        return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
+
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """What the engine does in each stage."""
+        return VectorEngine().stages()
+
+    @property
+    def place(self) -> Path:
+        """The directory of index and truth of a job that keeps neither."""
+        return self.directory / "vectordb"
+
+
+@pytest.fixture
+def vectordb(fast_place: Path) -> Iterator[VectorBench]:
+    """A small job of vector search in a data directory that is in memory where there is one."""
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        yield VectorBench(Path(place))
+
+
+@pytest.fixture(scope="session")
+def vector_benchmark() -> Callable[..., dict[str, Any]]:
+    """The benchmark section of a small job of vector search, with some keys changed."""
+    benchmark = VectorBench(Path("/nowhere")).job["benchmark"]
+
+    def changed(**changes: Any) -> dict[str, Any]:
+        return merged(benchmark, changes)
+
+    return changed

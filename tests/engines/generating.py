@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from mlps.engines import owner
 from mlps.engines.stage import run_engine
-from mlps.engines.training_native import generation, owner, writing
+from mlps.engines.training_native import generation, writing
 
 
 class Generating:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from mlps.engines.checkpoint_native.manifest import (
     MANIFEST,
     Manifest,
-    difference,
     forget_manifest,
     identity_of,
     read_manifest,
     write_manifest,
 )
 from mlps.engines.errors import EngineError, JobError
+from mlps.engines.place import difference
 
 BENCHMARK = {
     "model": {

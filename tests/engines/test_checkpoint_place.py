@@ -7,11 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+from mlps.engines import place as places
 from mlps.engines.checkpoint_native.manifest import MANIFEST, Manifest, write_manifest
-from mlps.engines.checkpoint_native.place import OWN, OWNER, Place, give_back, make_ready, place_of
+from mlps.engines.checkpoint_native.place import OWN, OWNER, give_back, make_ready
 from mlps.engines.contract import Job
 from mlps.engines.errors import EngineError, JobError
 from mlps.engines.io_core.directory import MARKER, is_own
+from mlps.engines.place import Place
+
+
+def place_of(job):
+    return places.place_of(job, OWN)
 
 
 @pytest.fixture

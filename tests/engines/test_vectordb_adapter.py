@@ -20,6 +20,7 @@ from mlps.engines.vectordb.adapter import (
     read_record,
     record_of,
     record_path,
+    require_begun,
     require_complete,
     unit,
     write_record,
@@ -53,8 +54,22 @@ def test_only_the_complete_index_that_is_asked_for_will_do(tmp_path):
     write_record(tmp_path, RECORD, 1200)
     require_complete(tmp_path, dataclasses.replace(RECORD, mark=None))
     for key, value in (("dimension", 3), ("metric", "L2"), ("seed", 8), ("build", {"degree": 4})):
-        with pytest.raises(EngineError, match=f"another index: {key}: found"):
+        name = "index.degree" if key == "build" else key
+        with pytest.raises(EngineError, match=f"another index: {name}: found"):
             require_complete(tmp_path, dataclasses.replace(RECORD, **{key: value}))
+
+
+def test_only_an_index_that_is_begun_can_be_joined(tmp_path):
+    with pytest.raises(EngineError, match="holds no index of some"):
+        require_begun(tmp_path, RECORD)
+    begun = dataclasses.replace(RECORD, mark="of the writer")
+    write_record(tmp_path, begun)
+    assert require_begun(tmp_path, RECORD) == begun
+    with pytest.raises(EngineError, match="another index: metric: found COSINE, asked L2"):
+        require_begun(tmp_path, dataclasses.replace(RECORD, metric="L2"))
+    write_record(tmp_path, begun, 1200)
+    with pytest.raises(EngineError, match="an index of some that is complete"):
+        require_begun(tmp_path, RECORD)
 
 
 def test_an_index_begins_where_no_complete_one_is(tmp_path):

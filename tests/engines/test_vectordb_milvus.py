@@ -170,13 +170,13 @@ def test_a_server_that_is_gone_is_an_error_with_its_name(milvus, tmp_path):
 @pytest.mark.parametrize(
     ("build", "search", "text"),
     [
-        ({"maxDegree": 3}, {}, "build.maxDegree: no such parameter; did you mean max_degree"),
-        ({"M": 3}, {}, "build.M: DISKANN has no such parameter"),
-        ({"inline_pq": 3}, {}, "build.inline_pq: DISKANN has no such parameter"),
-        ({"index_type": "HNSW", "max_degree": 3}, {}, "build.max_degree: HNSW has no such"),
-        ({"index_type": "diskann"}, {}, "build.index_type must be one of AISAQ, DISKANN, HNSW"),
-        ({"collection": "a-b"}, {}, "build.collection must be a plain name"),
-        ({"port": "19530"}, {}, "build.port must be of type int"),
+        ({"maxDegree": 3}, {}, "index.maxDegree: no such parameter; did you mean max_degree"),
+        ({"M": 3}, {}, "index.M: DISKANN has no such parameter"),
+        ({"inline_pq": 3}, {}, "index.inline_pq: DISKANN has no such parameter"),
+        ({"index_type": "HNSW", "max_degree": 3}, {}, "index.max_degree: HNSW has no such"),
+        ({"index_type": "diskann"}, {}, "index.index_type must be one of AISAQ, DISKANN, HNSW"),
+        ({"collection": "a-b"}, {}, "database.collection must be a plain name"),
+        ({"port": "19530"}, {}, "database.port must be of type int"),
         ({}, {"ef": 3}, "search.ef: no such parameter"),
     ],
 )
@@ -190,3 +190,30 @@ def test_without_the_package_the_error_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(EngineError, match=r"backend milvus needs pymilvus.*mlps\[vectordb"):
         MILVUS.writer(tmp_path, spec())
     assert MILVUS.describe().name == "milvus"
+
+
+def test_several_bring_vectors_to_what_one_has_begun(milvus, tmp_path):
+    of = spec(port=milvus.port)
+    writer = MILVUS.writer(tmp_path, of)
+    joined = MILVUS.join(tmp_path, of)
+    assert writer.insert(IDS[:700], SET[:700]) == 700
+    assert joined.insert(IDS[700:], SET[700:]) == VECTORS - 700
+    for each in (joined, writer):
+        each.flush()
+    joined.close()
+    assert writer.build(going_on)
+    assert writer.count() == VECTORS
+    writer.close()
+    assert milvus.collections["mlps_vectors"].ids == IDS.tolist()
+    with pytest.raises(EngineError, match="an index of milvus that is complete"):
+        MILVUS.join(tmp_path, of)
+
+
+def test_nobody_joins_a_collection_of_somebody_else(milvus, tmp_path):
+    of = spec(port=milvus.port)
+    with pytest.raises(EngineError, match="holds no index of milvus"):
+        MILVUS.join(tmp_path, of)
+    MILVUS.writer(tmp_path, of).close()
+    milvus.collections["mlps_vectors"].schema.description = "of another job"
+    with pytest.raises(EngineError, match="the collection mlps_vectors is not what was begun"):
+        MILVUS.join(tmp_path, of)

@@ -50,7 +50,7 @@ def test_a_part_of_an_index_is_refused_by_name(index):
         ({"seed": 8}, "another index: seed: found 7, asked 8"),
         ({"vectors": 601}, "another index: vectors: found 600, asked 601"),
         ({"dimension": 9}, "another index: dimension: found 8, asked 9"),
-        ({"build": {"nlist": 13, "kmeans_rounds": 2}}, "build.nlist: found 12, asked 13"),
+        ({"build": {"nlist": 13, "kmeans_rounds": 2}}, "index.nlist: found 12, asked 13"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

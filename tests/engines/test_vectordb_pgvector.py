@@ -243,16 +243,16 @@ def test_a_server_that_is_not_there_is_an_error_with_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("build", "search", "text"),
     [
-        ({"m": 3}, {}, "build.m: no such parameter"),
-        ({"nlist": 3}, {}, "build.nlist: HNSW has no such parameter"),
-        ({"index_type": "IVFFLAT", "M": 3}, {}, "build.M: IVFFLAT has no such parameter"),
-        ({"index_type": "DISKANN"}, {}, "build.index_type must be one of HNSW, IVFFLAT"),
-        ({"M": 40}, {}, "build.ef_construction must be at least twice build.M"),
-        ({"M": 101, "ef_construction": 300}, {}, "build.M must be at most 100"),
-        ({"table": "t; drop table u"}, {}, "build.table must be a plain name"),
-        ({"connection": "host=db password=secret"}, {}, "build.connection holds a password"),
-        ({"connection": "postgresql://me:secret@db/d"}, {}, "build.connection holds a password"),
-        ({"connection": "hosst=db"}, {}, "build.connection is no connection text"),
+        ({"m": 3}, {}, "index.m: no such parameter"),
+        ({"nlist": 3}, {}, "index.nlist: HNSW has no such parameter"),
+        ({"index_type": "IVFFLAT", "M": 3}, {}, "index.M: IVFFLAT has no such parameter"),
+        ({"index_type": "DISKANN"}, {}, "index.index_type must be one of HNSW, IVFFLAT"),
+        ({"M": 40}, {}, "index.ef_construction must be at least twice index.M"),
+        ({"M": 101, "ef_construction": 300}, {}, "index.M must be at most 100"),
+        ({"table": "t; drop table u"}, {}, "database.table must be a plain name"),
+        ({"connection": "host=db password=secret"}, {}, "database.connection holds a password"),
+        ({"connection": "postgresql://me:secret@db/d"}, {}, "database.connection holds a password"),
+        ({"connection": "hosst=db"}, {}, "database.connection is no connection text"),
         ({}, {"nprobe": 3}, "search.nprobe: HNSW has no such parameter"),
         ({}, {"search_ef": 1001}, "search.search_ef must be at most 1000"),
         ({"index_type": "IVFFLAT", "nlist": 4}, {"nprobe": 5}, "search.nprobe is 5, and the index"),
@@ -268,3 +268,30 @@ def test_without_the_package_the_error_names_the_extra(place, build, monkeypatch
     with pytest.raises(EngineError, match=r"backend pgvector needs psycopg.*mlps\[vectordb"):
         PGVECTOR.reader(place, spec(**build), {})
     assert PGVECTOR.describe().name == "pgvector"
+
+
+def test_several_bring_vectors_to_what_one_has_begun(server, tmp_path):
+    of = spec(connection=server, table="joined", M=12, ef_construction=48)
+    writer = PGVECTOR.writer(tmp_path, of)
+    joined = PGVECTOR.join(tmp_path, of)
+    assert joined.insert(IDS[:700], SET[:700]) == 700
+    assert writer.insert(IDS[700:], SET[700:]) == len(IDS) - 700
+    joined.flush()
+    joined.close()
+    assert writer.build(going_on)
+    assert writer.count() == len(IDS)
+    writer.close()
+    with pytest.raises(EngineError, match="an index of pgvector that is complete"):
+        PGVECTOR.join(tmp_path, of)
+    PGVECTOR.drop(tmp_path)
+
+
+def test_nobody_joins_a_table_of_somebody_else(server, tmp_path):
+    of = spec(connection=server, table="not_joined")
+    with pytest.raises(EngineError, match="holds no index of pgvector"):
+        PGVECTOR.join(tmp_path, of)
+    PGVECTOR.writer(tmp_path, of).close()
+    told(server, "comment on table not_joined is 'of another job'")
+    with pytest.raises(EngineError, match="the table not_joined is not the one that was begun"):
+        PGVECTOR.join(tmp_path, of)
+    told(server, "drop table not_joined")

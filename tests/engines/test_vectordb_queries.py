@@ -48,7 +48,7 @@ def test_queries_have_the_length_1_and_differ(queries):
 
 def test_a_planted_query_without_noise_is_its_base():
     still = replace(PLANTED, noise=0.0)
-    bases = base_ids(DATA, still, 0, 300)
+    bases = base_ids(still, DATA.vectors, 0, 300)
     assert (query_vectors(DATA, still, 0, 300) == VECTORS[bases]).all()
     assert len(set(bases.tolist())) > 250
 
@@ -57,7 +57,7 @@ def test_noise_is_the_deviation_of_each_component():
     # The deviation of many in many dimensions, seen before the length became 1 again.
     data = replace(DATA, dimension=1000, vectors=100)
     queries = replace(PLANTED, count=50)
-    bases = block(data, 0)[base_ids(data, queries, 0, 50)]
+    bases = block(data, 0)[base_ids(queries, data.vectors, 0, 50)]
     cosines = (query_vectors(data, queries, 0, 50) * bases).sum(axis=1)
     assert cosines.mean() == pytest.approx(1 / np.sqrt(1 + 1000 * 0.05**2), abs=0.01)
 

@@ -97,7 +97,7 @@ def _identity(spec: IndexSpec) -> Document:
         "metric": spec.metric,
         "vectors": spec.vectors,
         "seed": spec.seed,
-        **{f"build.{key}": value for key, value in asdict(build_of(spec)).items()},
+        **{f"index.{key}": value for key, value in asdict(build_of(spec)).items()},
     }
 
 

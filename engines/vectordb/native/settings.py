@@ -55,14 +55,14 @@ def build_of(spec: IndexSpec) -> Build:
     """The parameters of a build, derived where they are not given; raises JobError."""
     check_spec(spec)
     _check_seed(spec)
-    found = settings(spec.build, BUILD_KEYS, "build")
+    found = settings(spec.build, BUILD_KEYS, "index")
     nlist = _whole(found["nlist"], max(1, round(math.sqrt(spec.vectors))))
     if nlist > spec.vectors:
-        raise JobError(f"build.nlist is {nlist}, and there are {spec.vectors} vectors")
+        raise JobError(f"index.nlist is {nlist}, and there are {spec.vectors} vectors")
     sample = _whole(found["sample"], min(spec.vectors, _SAMPLE_PER_LIST * nlist))
     if not nlist <= sample <= spec.vectors:
         raise JobError(
-            f"build.sample must be between build.nlist ({nlist}) and the number of vectors"
+            f"index.sample must be between index.nlist ({nlist}) and the number of vectors"
             f" ({spec.vectors}), got {sample}"
         )
     return Build(nlist=nlist, kmeans_rounds=_whole(found["kmeans_rounds"], 0), sample=sample)

@@ -1,4 +1,4 @@
-"""Who generates a dataset: one job at a time, and any job once that one is gone.
+"""Who writes into a directory: one job at a time, and any job once that one is gone.
 
 A lock on a file keeps out those of the same host, and of others where the file system passes locks
 on. For those where it does not the owner shows life: the file's time changes all the while. Both
@@ -14,15 +14,15 @@ import os
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..contract import Document
-from ..errors import EngineError, storage_error
-from ..io_core.control import Control
-from ..io_core.counts import boot_id
-from ..world import host_name
+from .contract import Document
+from .errors import EngineError, storage_error
+from .io_core.control import Control
+from .io_core.counts import boot_id
+from .world import host_name
 
-OWNER = "owner"
 _BEAT_S = 2.0
 # Longer than the attributes of files are kept by clients of network file systems, and than storage
 # under load makes a small operation wait.
@@ -31,14 +31,29 @@ _LOOK_S = 0.5
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """The right to make `thing` in a directory that `key` of the job names.
+
+    `file` is what owners lock; `doing` is what they do, in words.
+    """
+
+    file: Path
+    directory: Path
+    thing: str
+    doing: str
+    key: str
+
+
 class Owner:
-    """The right to write a dataset, from when it is made until it is closed."""
+    """The right, from when it is taken until it is closed."""
 
     def __init__(
-        self, directory: Path, run_id: str, control: Control, patience_s: float = PATIENCE_S
+        self, right: Right, run_id: str, control: Control, patience_s: float | None = None
     ) -> None:
         """Raises EngineError while another job has the right."""
-        self._path = directory / OWNER
+        self._right = right
+        self._path = right.file
         self._over = threading.Event()
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -46,7 +61,7 @@ class Owner:
         except OSError as error:
             raise storage_error(error, "open", self._path) from error
         try:
-            self._take(run_id, control, patience_s)
+            self._take(run_id, control, PATIENCE_S if patience_s is None else patience_s)
         except BaseException:  # whatever it was, nobody is left to close it
             os.close(self._descriptor)
             raise
@@ -72,8 +87,8 @@ class Owner:
         try:
             if os.fstat(self._descriptor).st_nlink == 0:
                 raise EngineError(
-                    f"another job has just completed the dataset in {self._path.parent.parent}:"
-                    " start this one again"
+                    f"another job has just completed the {self._right.thing} in"
+                    f" {self._right.directory}: start this one again"
                 )
             data = json.dumps(here).encode()
             os.ftruncate(self._descriptor, 0)
@@ -85,9 +100,9 @@ class Owner:
     def _busy(self, owner: Document) -> EngineError:
         who = ", ".join(f"{key} {owner[key]}" for key in ("run_id", "host", "pid") if key in owner)
         return EngineError(
-            f"another job generates the dataset in {self._path.parent.parent} now"
-            f" ({who or 'it has not yet said which'}): wait until it has ended, or give another"
-            " place with dataset.directory=..."
+            f"another job {self._right.doing} the {self._right.thing} in {self._right.directory}"
+            f" now ({who or 'it has not yet said which'}): wait until it has ended, or give another"
+            f" place with {self._right.key}=..."
         )
 
     def _lives(self, control: Control, patience_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""Who may write a dataset: one job at a time."""
+"""Who may write into a directory: one job at a time."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import errno
 
 import pytest
 
+from mlps.engines import owner
 from mlps.engines.errors import EngineError
 from mlps.engines.io_core.control import Control
-from mlps.engines.training_native import owner
-from mlps.engines.training_native.owner import Owner
+from mlps.engines.owner import Owner, Right
+
+
+def right(directory):
+    return Right(
+        file=directory / "owner",
+        directory=directory,
+        thing="dataset",
+        doing="generates",
+        key="dataset.directory",
+    )
 
 
 def test_one_owner_at_a_time(tmp_path):
-    first = Owner(tmp_path, "one", Control())
+    first = Owner(right(tmp_path), "one", Control())
     with pytest.raises(EngineError, match=r"now .run_id one, host "):
-        Owner(tmp_path, "two", Control())
+        Owner(right(tmp_path), "two", Control())
     first.close()
-    Owner(tmp_path, "two", Control()).close()
+    Owner(right(tmp_path), "two", Control()).close()
 
 
 @pytest.mark.parametrize("locks", [True, False], ids=["locks", "no locks"])
@@ -30,11 +40,11 @@ def test_an_owner_on_another_host_is_known_by_its_signs_of_life(tmp_path, monkey
 
     # Locks of another host are not seen here.
     monkeypatch.setattr(owner.fcntl, "flock", no_locks)
-    first = Owner(tmp_path, "one", Control())
+    first = Owner(right(tmp_path), "one", Control())
     monkeypatch.setattr(owner, "boot_id", lambda: "here")
     if locks:
         monkeypatch.undo()
     with pytest.raises(EngineError, match=r"run_id one"):
-        Owner(tmp_path, "two", Control(), patience_s=1)
+        Owner(right(tmp_path), "two", Control(), patience_s=1)
     first.close()
-    Owner(tmp_path, "two", Control(), patience_s=0.1).close()
+    Owner(right(tmp_path), "two", Control(), patience_s=0.1).close()
