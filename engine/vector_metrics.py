@@ -87,8 +87,7 @@ def reads_of(result: Document, point: Document) -> Reads | None:
     if backend is not None and kind not in THROUGH_CACHE:
         return Reads(by="backend", bytes=backend["bytes"], reads=backend["reads"])
     if _tells(result, process):
-        calls = process["major_faults"] if kind == "mmap" else process["calls"]
-        return Reads(by="process", bytes=process["bytes"], reads=calls or None)
+        return Reads(by="process", bytes=process["bytes"], reads=_process_reads(kind, process))
     return _counted(result, point)
 
 
@@ -102,6 +101,13 @@ def stored_bytes(result: Document, point: Document) -> int | None:
         return int(process["bytes"])
     reads = reads_of(result, point)
     return None if reads is None else reads.bytes
+
+
+def _process_reads(kind: str, process: Document) -> int | None:
+    """Reads of storage that the kernel counts; calls that the page cache may serve are none."""
+    if kind == "mmap":
+        return int(process["major_faults"])
+    return process["calls"] or None if kind == "direct" else None
 
 
 def _tells(result: Document, process: Document | None) -> bool:

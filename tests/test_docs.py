@@ -63,6 +63,7 @@ from mlps.engine.vector_metrics import (
     sweep_rows,
     vector_notes,
 )
+from mlps.engines.vectordb.backends import OWN, backend_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -658,6 +659,16 @@ def test_the_page_of_vector_search_names_every_benchmark():
     assert sorted(first_cells(page, "benchmark")) == [
         name for name in names if name.partition("/")[0] == "vectordb"
     ]
+
+
+def test_the_page_of_vector_search_tells_all_backends_with_their_keys():
+    page = (ROOT / "docs/vectordb.md").read_text(encoding="utf-8")
+    (rows,) = [rows for header, rows in tables(page) if header[0] == "backend"]
+    told = {spans(row[0])[0]: sorted(spans(row[3])) for row in rows}
+    described = {name: backend_of(name).describe() for name in OWN}
+    assert told == {
+        name: sorted([*each.build_keys, *each.search_keys]) for name, each in described.items()
+    }
 
 
 NO_HOSTS = HostFacts(facts={}, clock_offset_s={}, without_facts={})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from vector_results import vector_spec
 
+from mlps.engine.jobs import prepare
 from mlps.engine.plan import make_plan
+from mlps.engine.rules import judge_job
 from mlps.engine.vector_job import vector_jobs, vector_table
 
 
@@ -70,18 +72,12 @@ def test_each_key_has_an_effect(key):
         assert getattr(after, name) == wanted != getattr(before, name)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("capacity.when", "success"), ("sweep.when", "success"), ("cleanup", "never")],
-)
-def test_keys_that_choose_stages(key, value):
-    from mlps.engine.jobs import prepare
-
-    def planned(*words):
-        job = prepare(["benchmark=vectordb/quick", *words])
-        return [launch.stage for launch in job.plan.launches]
-
-    assert set(planned(f"benchmark.{key}={value}")) ^ set(planned()) == {key.partition(".")[0]}
+def test_keys_that_choose_stages():
+    chosen = {"capacity.when": "success", "sweep.when": "success", "cleanup": "never"}
+    words = [f"benchmark.{key}={value}" for key, value in chosen.items()]
+    job = prepare(["benchmark=vectordb/quick", *words])
+    planned = {launch.stage for launch in job.plan.launches}
+    assert {stage for stage, _, _ in stages()} ^ planned == {"capacity", "sweep", "cleanup"}
 
 
 def test_a_directory_keeps_index_and_truth():
@@ -89,6 +85,32 @@ def test_a_directory_keeps_index_and_truth():
     kept = {stage: by for stage, _, by in stages({"benchmark.directory": "vectors"})}
     assert (undone["load"], undone["truth"]) == ("cleanup", "cleanup")
     assert (kept["load"], kept["truth"]) == (None, None)
+
+
+SITES = [
+    "benchmark.database.host=db1",
+    "benchmark.database.port=19531",
+    "benchmark.cache.command=[/x]",
+    "benchmark.index.max_degree=48",
+    "benchmark.search.search_ef=300",
+    "benchmark.run.batch_size=10",
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        ([], []),
+        (
+            ["benchmark.dataset.seed=7", "benchmark.search.k=5"],
+            ["benchmark.dataset.seed", "benchmark.search.k"],
+        ),
+    ],
+)
+def test_closed_lets_a_submitter_change_what_the_rules_name(words, keys):
+    job = prepare(["benchmark=vectordb/closed_1m_diskann", "division=closed", *SITES, *words])
+    findings = judge_job(job.spec, job.composition.origins)
+    assert sorted(each.key for each in findings if each.rule == "JOB-02") == keys
 
 
 def test_ranks_and_trials_are_those_of_the_job():

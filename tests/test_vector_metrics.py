@@ -157,16 +157,16 @@ def own(backend=None, process=None, calls=0, faults=0):
         ("direct", own(None, 5000, calls=4000), {}, ("process", 5000, 2)),
         ("direct", own(None, 5000), {}, ("process", 5000, None)),
         # What a backend asked for may have come from the page cache.
-        ("buffered", own(4096, 500, calls=2000), {}, ("process", 500, 1)),
+        ("buffered", own(4096, 500, calls=2000), {}, ("process", 500, None)),
         ("mmap", own(4096, 500, calls=9, faults=6000), {}, ("process", 500, 3)),
-        ("mmap", own(4096, 0), {}, ("process", 0, None)),
+        ("mmap", own(4096, 0), {}, ("process", 0, 0)),
         # The kernel does not count for some file systems of a network.
         ("buffered", own(4096, 0), {"mount": LUSTRE}, (None, None, None)),
         (
             "buffered", own(4096, 0), {"mount": LUSTRE, "network": CARRIERS},
             ("network", 3 * GIB / 2000, None),
         ),
-        ("mmap", own(None, 500), {"mount": NFS}, ("process", 500, None)),
+        ("mmap", own(None, 500), {"mount": NFS}, ("process", 500, 0)),
         ("mmap", own(None, 0), {"mount": NFS}, ("mount", GIB / 2000, None)),
         # The clients of a server read nothing by themselves.
         ("server", own(8192, 0), {}, ("backend", 8192, QUERY_READS)),
