@@ -25,6 +25,7 @@ from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
 from mlps.engines.result import gather_result
 from mlps.engines.stage import Session, StageEnded
+from mlps.engines.training_native.stages import TrainingEngine
 from mlps.engines.world import SoloWorld, host_name
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -337,6 +338,10 @@ class TrainingBench(Bench):
         benchmark = merged(merged(yaml.safe_load(text), TRAINING), self.changes)
         return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
 
+    def stages(self) -> Mapping[str, Callable[[Session], None]]:
+        """What the engine does in each stage."""
+        return TrainingEngine().stages()
+
     @property
     def dataset(self) -> Path:
         """The directory of the dataset."""
@@ -390,6 +395,12 @@ def checkpointing(fast_place: Path) -> Iterator[CheckpointBench]:
     """Small checkpoints in a data directory that is in memory where there is such a place."""
     with tempfile.TemporaryDirectory(dir=fast_place) as place:
         yield CheckpointBench(Path(place))
+
+
+@pytest.fixture(scope="session")
+def make_training_bench() -> Callable[..., TrainingBench]:
+    """Makes a small job of training that works in a given directory."""
+    return TrainingBench
 
 
 @pytest.fixture(scope="session")
