@@ -16,8 +16,6 @@ from typing import Any, Literal
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -277,9 +275,8 @@ class _File:
 
 
 def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
+    cfg = hydra_compose("config", overrides=list(overrides))
     loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
-    repository = _read_once(loader, overrides)
     defaults = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
     sources = [item for item in loader.get_sources() if item.scheme() in ("pkg", "file")]
     files = []
@@ -290,9 +287,7 @@ def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
         source = next(item for item in sources if item.is_config(name))
         packaged = source.scheme() == "pkg"
         root = packaged_conf() if packaged else Path(source.path)
-        loaded = repository.load_config(name)
-        assert loaded is not None
-        raw = OmegaConf.to_container(loaded.config, resolve=False)
+        raw = OmegaConf.to_container(source.load_config(name).config, resolve=False)
         assert isinstance(raw, dict)
         own = {str(key): value for key, value in raw.items() if key not in ("defaults", "hydra")}
         group, _, option = name.partition("/")
@@ -305,17 +300,7 @@ def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
                 content=_below_package(default.package, own),
             )
         )
-    # Last, as Hydra puts what it has read below the packages of the files.
-    return hydra_compose("config", overrides=list(overrides)), files
-
-
-def _read_once(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> CachingConfigRepository:
-    """The files of a composition, each read once: Hydra reads all again for each question."""
-    made = loader._parse_overrides_and_create_caching_repo("config", list(overrides))
-    loader._parse_overrides_and_create_caching_repo = (  # type: ignore[method-assign]
-        lambda config_name, overrides: made  # the loader answers for these overrides alone
-    )
-    return made[1]
+    return cfg, files
 
 
 def _below_package(package: str | None, content: Document) -> Document:
