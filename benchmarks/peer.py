@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -41,8 +42,9 @@ def spread(numbers: Iterable[float]) -> str:
 
 
 def ratio(runs: Sequence[Run], others: Sequence[Run], of: Callable[[Run], float]) -> float:
-    """Median of the ratios of pairs."""
-    return statistics.median(of(a) / of(b) for a, b in zip(runs, others, strict=True))
+    """Median of the ratios of pairs; not a number where one of the others was too short to see."""
+    pairs = [(of(a), of(b)) for a, b in zip(runs, others, strict=True)]
+    return statistics.median(a / b for a, b in pairs) if all(b for _, b in pairs) else math.nan
 
 
 def run_fio(direction: str, options: Mapping[str, str | int]) -> Run:
@@ -65,6 +67,7 @@ def run_fio(direction: str, options: Mapping[str, str | int]) -> Run:
     (job,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
     return Run(
         moved_bytes=job[direction]["io_bytes"],
-        elapsed_s=job[direction]["runtime"] / 1e3,
+        # In whole milliseconds.
+        elapsed_s=max(job[direction]["runtime"], 1) / 1e3,
         cpu_s=(job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1e3,
     )

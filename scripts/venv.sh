@@ -27,5 +27,7 @@ make_venv() {
     echo "installing the packages of $lock into .venv ..." >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e . >&2
+    # Else every start would compile it, where Python is told to write no bytecode.
+    .venv/bin/python -m compileall -q conf engine engines schemas
     cat "${files[@]}" > "$stamp"
 }

@@ -52,6 +52,26 @@ PYTHON = "/opt/python3"
 Changes = Mapping[str, object]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every worker begins with its share of the tests that wait for hosts and whole jobs.
+
+    Workers are given blocks of equal length: left in the order of files, one would have all of
+    these, and the others nothing more to do at the end.
+    """
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    kinds = [
+        [item for item in items if item.path.parent.name == "cluster"],
+        [item for item in items if item.path.parent.name == "e2e"],
+        [item for item in items if item.path.parent.name not in ("cluster", "e2e")],
+    ]
+    items[:] = [
+        item
+        for worker in range(workers)
+        for kind in kinds
+        for item in kind[len(kind) * worker // workers : len(kind) * (worker + 1) // workers]
+    ]
+
+
 # ---------------------------------------------------------------- jobs
 
 

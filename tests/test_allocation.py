@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlps.engine.allocation import allocated_hosts, parse_hostfile, split_nodelist
@@ -50,6 +50,7 @@ def test_hostfile_refused(text, message):
     assert str(caught.value) == message
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=200))
 def test_any_text_is_hosts_or_an_error_that_names_the_file(text):
     try:

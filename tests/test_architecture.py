@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ PURE = (
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}
+BROAD = {"Exception", "BaseException"}
 
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 ENGINES = sorted((ROOT / "engines").rglob("*.py"))
@@ -32,19 +34,33 @@ ALL = [*ENGINE, *ENGINES]
 PROBE = sorted((ROOT / "engine" / "probe").glob("*.py"))
 
 
-def module_id(path):
-    return str(path.relative_to(ROOT))
+# Each rule is one test of all modules that gives the flaws of each: a module of its own for every
+# case would be parsed as often.
 
 
+def flaws(paths, find):
+    """What a rule finds in modules, each with the module and, for a node, its line."""
+    return [
+        f"{path.relative_to(ROOT)}{f':{found.lineno}' if isinstance(found, ast.AST) else ''}: "
+        f"{ast.unparse(found) if isinstance(found, ast.AST) else found}"
+        for path in paths
+        for found in find(path)
+    ]
+
+
+@cache
 def parse(path):
     return ast.parse(path.read_text(), str(path))
 
 
+@cache
+def nodes(path):
+    return tuple(ast.walk(parse(path)))
+
+
 def imports(path, *, lazy=True):
     """(level, dotted name) of every import; without those inside functions unless `lazy`."""
-    tree = parse(path)
-    nodes = ast.walk(tree) if lazy else tree.body
-    for node in nodes:
+    for node in nodes(path) if lazy else parse(path).body:
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -55,11 +71,12 @@ def top_level(path):
     return {name.split(".")[0] for level, name in imports(path) if level == 0}
 
 
+@cache
 def calls(path):
     """Text of what is called, with the call itself."""
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+    return tuple(
+        (ast.unparse(node.func), node) for node in nodes(path) if isinstance(node, ast.Call)
+    )
 
 
 def test_there_is_something_to_check():
@@ -67,20 +84,22 @@ def test_there_is_something_to_check():
     assert len(ENGINES) > 5
 
 
-@pytest.mark.parametrize("path", ALL, ids=module_id)
-def test_engine_and_engines_never_import_each_other(path):
-    assert not top_level(path) & {"mlps", "engine", "engines", "conf", "schemas", "tests"}
-    depth = len(path.relative_to(ROOT).parts) - 1
-    assert all(level <= depth for level, _ in imports(path)), "a relative import leaves its tree"
+def test_engine_and_engines_never_import_each_other():
+    def find(path):
+        yield from top_level(path) & {"mlps", "engine", "engines", "conf", "schemas", "tests"}
+        depth = len(path.relative_to(ROOT).parts) - 1
+        if any(level > depth for level, _ in imports(path)):
+            yield "a relative import leaves its tree"
+
+    assert flaws(ALL, find) == []
 
 
 def test_only_compose_and_sweep_know_hydra():
     assert {path.name for path in ALL if top_level(path) & HYDRA} == {"compose.py", "sweep.py"}
 
 
-@pytest.mark.parametrize("path", ENGINES, ids=module_id)
-def test_engines_know_no_yaml_and_no_schema(path):
-    assert not top_level(path) & {"yaml", "jsonschema", *HYDRA}
+def test_engines_know_no_yaml_and_no_schema():
+    assert flaws(ENGINES, lambda path: top_level(path) & {"yaml", "jsonschema", *HYDRA}) == []
 
 
 def test_only_some_modules_know_yaml_and_mpi():
@@ -111,32 +130,38 @@ def test_only_some_engines_start_processes():
     assert starters(ENGINES) == {"process.py", "roofline.py", "keeper.py"}
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_pure_modules_see_no_clock_no_disk_and_no_process(name):
-    path = ROOT / "engine" / f"{name}.py"
-    assert not top_level(path) & {*CLOCK_AND_PROCESSES, "psutil", "random", "secrets"}
-    allowed = {
-        "schema": {"read_text"},
-        "canonical": {"open"},
-        "lockfile": {"open", "is_file", "exists"},
-    }.get(name, set())
+def test_pure_modules_see_no_clock_no_disk_and_no_process():
     disk = {
         "open", "read_text", "read_bytes", "write_text", "write_bytes", "exists", "is_file",
         "is_dir", "mkdir", "unlink", "stat", "iterdir", "glob", "rglob", "absolute", "resolve",
     }  # fmt: skip
-    used = {called.rpartition(".")[2] for called, _ in calls(path)}
-    assert used & disk <= allowed
+    allowed = {
+        "schema": {"read_text"},
+        "canonical": {"open"},
+        "lockfile": {"open", "is_file", "exists"},
+    }
+
+    def find(path):
+        yield from top_level(path) & {*CLOCK_AND_PROCESSES, "psutil", "random", "secrets"}
+        used = {called.rpartition(".")[2] for called, _ in calls(path)}
+        yield from used & disk - allowed.get(path.stem, set())
+
+    assert flaws([ROOT / "engine" / f"{name}.py" for name in PURE], find) == []
 
 
-@pytest.mark.parametrize("path", PROBE, ids=module_id)
-def test_the_probe_needs_the_standard_library_of_python_3_9_alone(path):
-    ast.parse(path.read_text(), feature_version=(3, 9))
-    siblings = {sibling.stem for sibling in PROBE} - {"__init__"}
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            assert (node.level, set(names) - siblings) == (1, set())
-    assert top_level(path) <= sys.stdlib_module_names
+def test_the_probe_needs_the_standard_library_of_python_3_9_alone():
+    siblings = {path.stem for path in PROBE} - {"__init__"}
+
+    def find(path):
+        ast.parse(path.read_text(), str(path), feature_version=(3, 9))
+        for node in nodes(path):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                if node.level != 1 or set(names) - siblings:
+                    yield node
+        yield from top_level(path) - sys.stdlib_module_names
+
+    assert flaws(PROBE, find) == []
 
 
 def test_ruff_reads_the_probe_as_python_3_9():
@@ -157,45 +182,53 @@ def test_ruff_reads_the_probe_as_python_3_9():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", ALL, ids=module_id)
-def test_no_shell(path):
-    for _, call in calls(path):
-        assert not [word for word in call.keywords if word.arg == "shell"]
+def calls_of(paths, names):
+    return flaws(paths, lambda path: (call for name, call in calls(path) if name in names))
 
 
-@pytest.mark.parametrize("path", ALL, ids=module_id)
-def test_only_main_modules_end_the_process(path):
-    if path.name == "__main__.py":
-        return
-    called = {name for name, _ in calls(path)}
+def test_no_shell():
+    def find(path):
+        return (call for _, call in calls(path) for word in call.keywords if word.arg == "shell")
+
+    assert flaws(ALL, find) == []
+
+
+def test_only_main_modules_end_the_process():
+    others = [path for path in ALL if path.name != "__main__.py"]
+    assert calls_of(others, {"sys.exit", "exit", "quit", "SystemExit"}) == []
     # A rank without its world cannot end in any other way, nor one that watches over it.
     # A fork must not return into what its parent was doing.
-    hard = set() if path.name in ("world.py", "watch.py", "keeper.py") else {"os._exit"}
-    assert not called & {"sys.exit", "exit", "quit", "SystemExit", *hard}
+    soft = [path for path in others if path.name not in ("world.py", "watch.py", "keeper.py")]
+    assert calls_of(soft, {"os._exit"}) == []
 
 
-@pytest.mark.parametrize("path", ENGINE, ids=module_id)
-def test_only_the_command_line_prints(path):
-    if path.name not in ("cli.py", "commands.py"):
-        assert "print" not in {name for name, _ in calls(path)}
+def test_only_the_command_line_prints():
+    others = [path for path in ENGINE if path.name not in ("cli.py", "commands.py")]
+    assert calls_of(others, {"print"}) == []
 
 
-@pytest.mark.parametrize("path", ALL, ids=module_id)
-def test_every_module_says_what_it_is_for(path):
-    tree = parse(path)
-    assert ast.get_docstring(tree)
-    if any(not isinstance(node, ast.Expr) for node in tree.body) and path.name[:2] != "__":
-        assert (0, "__future__") in set(imports(path))
+def test_every_module_says_what_it_is_for():
+    def find(path):
+        tree = parse(path)
+        if not ast.get_docstring(tree):
+            yield "has no docstring"
+        code = any(not isinstance(node, ast.Expr) for node in tree.body)
+        if code and path.name[:2] != "__" and (0, "__future__") not in set(imports(path)):
+            yield "does not import annotations from __future__"
+
+    assert flaws(ALL, find) == []
 
 
-@pytest.mark.parametrize("path", ALL, ids=module_id)
-def test_broad_handlers_say_why(path):
-    lines = path.read_text().splitlines()
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None, f"line {node.lineno}: a bare except"
-            if ast.unparse(node.type) in ("Exception", "BaseException"):
-                assert "#" in lines[node.lineno - 1], f"line {node.lineno}: does not say why"
+def test_broad_handlers_say_why():
+    def find(path):
+        lines = path.read_text().splitlines()
+        handlers = [node for node in nodes(path) if isinstance(node, ast.ExceptHandler)]
+        yield from (f"line {each.lineno}: a bare except" for each in handlers if not each.type)
+        broad = [each for each in handlers if each.type and ast.unparse(each.type) in BROAD]
+        silent = [each for each in broad if "#" not in lines[each.lineno - 1]]
+        yield from (f"line {each.lineno}: does not say why" for each in silent)
+
+    assert flaws(ALL, find) == []
 
 
 def test_help_and_wrong_words_need_no_hydra():
@@ -253,7 +286,7 @@ def test_the_engine_defines_no_other_error_for_users():
     defined = {
         node.name
         for path in ENGINE
-        for node in ast.walk(parse(path))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef)
         and any(
             ast.unparse(base).endswith(("Error", "Exception"))

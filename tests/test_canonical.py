@@ -6,7 +6,7 @@ import hashlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlps.engine.canonical import canonical_json, pretty_json, sha256_file, sha256_hex
@@ -30,6 +30,7 @@ def shuffled(value, random):
     return [shuffled(item, random) for item in value] if isinstance(value, list) else value
 
 
+@settings(max_examples=40)
 @given(documents, st.randoms())
 def test_order_of_keys_does_not_matter(value, random):
     assert canonical_json(shuffled(value, random)) == canonical_json(value)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from facts_of_hosts import GIB, facts_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlps.engine.host_documents import (
@@ -88,6 +88,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(values, values), min_size=1, max_size=6), st.booleans())
 def test_reading_is_the_inverse_of_writing(sections, silent):
     facts = {

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
@@ -204,6 +204,7 @@ def test_any_text_is_read_or_refused_with_its_line(text):
         assert all(1 <= entry.line <= len(text.splitlines()) for entry in entries)
 
 
+@settings(max_examples=40)
 @given(
     lines=st.lists(
         st.tuples(PACKAGE_NAMES, VERSIONS), unique_by=lambda it: canonicalize_name(it[0])
@@ -327,6 +328,7 @@ def test_the_commands_that_mend(lock):
     assert pip_commands((), "p") == ()
 
 
+@settings(max_examples=40)
 @given(
     locked=st.dictionaries(PACKAGE_NAMES.map(canonicalize_name), VERSIONS, min_size=1, max_size=8),
     data=st.data(),

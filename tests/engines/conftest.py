@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -24,7 +24,8 @@ from mlps.engines.console import Console
 from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.kvcache_native.stages import KvCacheEngine
 from mlps.engines.result import gather_result
-from mlps.engines.stage import Session, StageEnded
+from mlps.engines.stage import Engine, Needs, Session, StageEnded
+from mlps.engines.training_native.stages import TrainingEngine
 from mlps.engines.vectordb.setting import Setting, setting_of
 from mlps.engines.vectordb.stages import VectorEngine
 from mlps.engines.world import SoloWorld, host_name
@@ -240,9 +241,9 @@ class Bench:
         """The job as bytes."""
         return json.dumps(self.job, sort_keys=True, separators=(",", ":")).encode()
 
-    def stages(self) -> Mapping[str, Callable[[Session], None]]:
-        """What the engine does in each stage."""
-        return KvCacheEngine().stages()
+    def engine_here(self) -> Engine:
+        """The engine, in this process."""
+        return KvCacheEngine()
 
     def solo(self, stage: str, option: str | None = None) -> dict[str, Any]:
         """Runs a stage in this process, as its only rank, and returns its valid result."""
@@ -257,12 +258,16 @@ class Bench:
                 hosts=hosts,
             )
             with suppress(StageEnded):
-                self.stages()[stage](session)
+                self.engine_here().stages()[stage](session)
         ended = gather_result(world, session.outcome, hosts, session.status, session.failures)
         event = {"event": "result", "stage": stage, "option": option, "trial": None, **ended}
         result: dict[str, Any] = json.loads(json.dumps(event, allow_nan=False))
         RESULTS.validate(result)
         return result
+
+    def needs(self, ranks: int = 1) -> Needs:
+        """What the engine says that the job needs."""
+        return self.engine_here().needs(read_job(self.canonical, self.run_id, None), ranks)
 
     def environment(self) -> dict[str, str]:
         """What the caller gives to the ranks."""
@@ -339,6 +344,10 @@ class TrainingBench(Bench):
         benchmark = merged(merged(yaml.safe_load(text), TRAINING), self.changes)
         return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
 
+    def engine_here(self) -> Engine:
+        """The engine, in this process."""
+        return TrainingEngine()
+
     @property
     def dataset(self) -> Path:
         """The directory of the dataset."""
@@ -377,9 +386,9 @@ class CheckpointBench(Bench):
         benchmark = merged(merged(yaml.safe_load(text), CHECKPOINTING), self.changes)
         return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
 
-    def stages(self) -> Mapping[str, Callable[[Session], None]]:
-        """What the engine does in each stage."""
-        return CheckpointEngine().stages()
+    def engine_here(self) -> Engine:
+        """The engine, in this process."""
+        return CheckpointEngine()
 
     @property
     def checkpoints(self) -> Path:
@@ -392,6 +401,12 @@ def checkpointing(fast_place: Path) -> Iterator[CheckpointBench]:
     """Small checkpoints in a data directory that is in memory where there is such a place."""
     with tempfile.TemporaryDirectory(dir=fast_place) as place:
         yield CheckpointBench(Path(place))
+
+
+@pytest.fixture(scope="session")
+def make_training_bench() -> Callable[..., TrainingBench]:
+    """Makes a small job of training that works in a given directory."""
+    return TrainingBench
 
 
 @pytest.fixture(scope="session")
@@ -472,9 +487,9 @@ class VectorBench(Bench):
         benchmark = merged(merged(yaml.safe_load(text), VECTORDB), self.changes)
         return {"benchmark": benchmark, "data_dir": str(self.data_dir), "seed": self.seed}
 
-    def stages(self) -> Mapping[str, Callable[[Session], None]]:
-        """What the engine does in each stage."""
-        return VectorEngine().stages()
+    def engine_here(self) -> Engine:
+        """The engine, in this process."""
+        return VectorEngine()
 
     @property
     def place(self) -> Path:

@@ -209,6 +209,7 @@ def rank_writes(launched, bench, number, wait_for, directory=None):
 
 
 def test_a_rank_that_is_held_up_is_the_straggler_and_in_the_duration(slow, wait_for):
+    change(slow, writes=1)
     with slow.launch("write", "--trial", "0", ranks=2) as launched:
         pid = rank_writes(launched, slow, 1, wait_for)
         os.kill(pid, signal.SIGSTOP)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -50,20 +52,38 @@ def read(bench, ranks=None):
     return go(bench, "read", ranks)
 
 
-@pytest.mark.parametrize("ranks", [None, 2])
-def test_each_rank_writes_its_files_and_reads_them(checkpointing, ranks):
-    own, count = told(go(checkpointing, "write", ranks)), ranks or 1
-    layout = layout_of(checkpointing, count)
+@pytest.fixture(scope="module")
+def by_two(fast_place, make_checkpoint_bench):
+    """A job whose checkpoints two ranks have written, the result of that, and a copy of them."""
+    place = fast_place / "checkpoints of two"
+    # By another name first, as a clean-up looks for what was cut short.
+    bench = make_checkpoint_bench(place / "data", changes={"io": {"rename": True}})
+    bench.data_dir.mkdir(parents=True)
+    result = bench.stage("write", ranks=2)
+    shutil.copytree(bench.directory, place / "copy")
+    return bench, result, place / "copy"
+
+
+@pytest.fixture
+def written_by_two(by_two):
+    """The same, as it was written."""
+    bench, _, copy = by_two
+    shutil.rmtree(bench.directory, ignore_errors=True)
+    shutil.copytree(copy, bench.directory)
+    return replace(bench)
+
+
+def assert_written_and_read(bench, count, wrote, result):
+    layout = layout_of(bench, count)
     expected = {
         f"global_epoch1_step{number}/{file.name}": file.size_bytes
         for number in (1, 2)
         for rank in range(count)
         for file in layout.files(rank)
     }
-    assert files_below(checkpointing.checkpoints) == expected
-    assert [each["number"] for each in own["checkpoints"]] == [1, 2]
-    assert {each["bytes"] for each in own["checkpoints"]} == {layout.totals().size_bytes}
-    result = read(checkpointing, ranks)
+    assert files_below(bench.checkpoints) == expected
+    assert [each["number"] for each in told(wrote)["checkpoints"]] == [1, 2]
+    assert {each["bytes"] for each in told(wrote)["checkpoints"]} == {layout.totals().size_bytes}
     assert [each["number"] for each in told(result)["checkpoints"]] == [1, 2]
     assert (
         result["verify"]["bytes"] == result["io"]["read"]["total_bytes"] == sum(expected.values())
@@ -71,8 +91,22 @@ def test_each_rank_writes_its_files_and_reads_them(checkpointing, ranks):
     assert result["verify"]["mismatches"] == 0
 
 
-def test_times_of_a_checkpoint_are_those_of_its_ranks(checkpointing):
-    for each in told(go(checkpointing, "write", 2))["checkpoints"]:
+def test_a_rank_alone_writes_its_files_and_reads_them(checkpointing):
+    assert_written_and_read(checkpointing, 1, go(checkpointing, "write"), read(checkpointing))
+
+
+def test_each_rank_writes_its_files_and_reads_them_within_what_it_needs(by_two, written_by_two):
+    _, wrote, _ = by_two
+    result = read(written_by_two, 2)
+    assert_written_and_read(written_by_two, 2, wrote, result)
+    most_bytes = written_by_two.needs(2).memory_bytes_per_rank
+    assert max(wrote["ranks"]["peak_rss_bytes"]) <= most_bytes
+    assert max(result["ranks"]["peak_rss_bytes"]) <= most_bytes
+
+
+def test_times_of_a_checkpoint_are_those_of_its_ranks(by_two):
+    _, result, _ = by_two
+    for each in told(result)["checkpoints"]:
         assert 0 < each["rank_least_s"] <= each["rank_median_s"] <= each["wall_s"]
         assert each["rank0_s"] <= each["wall_s"]
         assert each["transfer_most_s"] + each["sync_most_s"] <= 2 * each["wall_s"]
@@ -102,9 +136,8 @@ def test_the_manifest_says_who_wrote_what(checkpointing):
 
 
 @pytest.mark.parametrize(("shift", "shown"), [(3, 1), ("host", 0)])
-def test_other_ranks_read_what_a_rank_wrote(checkpointing, shift, shown):
-    change(checkpointing, read_shift=shift)
-    own = told(read(written(checkpointing, 2), 2))
+def test_other_ranks_read_what_a_rank_wrote(written_by_two, shift, shown):
+    own = told(read(change(written_by_two, read_shift=shift), 2))
     assert (own["shift"], own["crossed_ranks"]) == (shown, 0)
 
 
@@ -192,12 +225,12 @@ def test_training_waits_for_its_checkpoints(checkpointing):
 
 def test_training_goes_on_beside_a_checkpoint(checkpointing):
     change(checkpointing, training={**TRAINING, "steps": 20, "background": True})
-    result = go(checkpointing, "write", 2)
+    result = go(checkpointing, "write")
     first, second = told(result)["checkpoints"]
     # The steps beside the first are over before the second begins.
     assert second["start_s"] >= first["start_s"] + 20 * 0.02
     assert result["window"]["length_s"] >= 3 * 20 * 0.02
-    told(read(checkpointing, 2))
+    told(read(checkpointing))
 
 
 def test_without_training_nothing_stalls(checkpointing):
@@ -208,32 +241,32 @@ def test_without_training_nothing_stalls(checkpointing):
 # ---------------------------------------------------------------- eviction
 
 
-def test_a_program_of_the_site_runs_once_a_host(checkpointing, tmp_path):
+def test_a_program_of_the_site_runs_once_a_host(written_by_two, tmp_path):
     log = tmp_path / "ran"
     script = tmp_path / "drop"
     script.write_text(f"#!/bin/sh\necho ran >> {log}\n")
     script.chmod(0o755)
     eviction = {"when": "success", "method": "command", "command": [str(script)]}
-    change(checkpointing, eviction=eviction)
-    own = told(go(written(checkpointing, 2), "evict", 2))
+    change(written_by_two, eviction=eviction)
+    own = told(go(written_by_two, "evict", 2))
     assert log.read_text() == "ran\n"
     assert (own["eviction"]["method"], own["eviction"]["hosts"]) == ("command", 1)
-    change(checkpointing, reads=3)
-    told(read(checkpointing, 2))  # the third is of the first again
+    change(written_by_two, reads=3)
+    told(read(written_by_two, 2))  # the third is of the first again
     assert log.read_text() == "ran\n" * 2
 
 
-def test_a_program_that_fails_ends_the_stage(checkpointing):
+def test_a_program_that_fails_ends_the_stage(written_by_two):
     eviction = {"when": "success", "method": "command", "command": ["false"]}
-    change(checkpointing, eviction=eviction)
-    result = go(written(checkpointing, 2), "evict", 2)
+    change(written_by_two, eviction=eviction)
+    result = go(written_by_two, "evict", 2)
     assert result["status"] == "failed"
     assert "eviction.command: false ended with status 1" in result["errors"][0]["message"]
 
 
-def test_an_eviction_is_of_all_that_will_be_read(checkpointing):
-    eviction = told(go(written(checkpointing, 2), "evict", 2))["eviction"]
-    files = files_below(checkpointing.checkpoints)
+def test_an_eviction_is_of_all_that_will_be_read(written_by_two):
+    eviction = told(go(written_by_two, "evict", 2))["eviction"]
+    files = files_below(written_by_two.checkpoints)
     assert (eviction["files"], eviction["bytes"]) == (len(files), sum(files.values()))
 
 
@@ -260,22 +293,20 @@ def test_checkpoints_of_another_kind_are_refused(checkpointing, changes, ranks, 
 
 
 def test_nothing_was_written(checkpointing):
-    result = read(checkpointing, 0)
+    result = read(checkpointing)
     assert result["status"] == "failed"
     assert "no complete checkpoint was written there" in result["errors"][0]["message"]
 
 
 @pytest.mark.parametrize("ranks", [2, 1])
-def test_cleanup_leaves_nothing_even_with_fewer_ranks(checkpointing, ranks):
-    change(checkpointing, io={"rename": True})
-    written(checkpointing, 2)
-    draft = checkpointing.checkpoints / "global_epoch1_step2"
-    name = layout_of(checkpointing, 2).files(1)[0].name
+def test_cleanup_leaves_nothing_even_with_fewer_ranks(written_by_two, ranks):
+    draft = written_by_two.checkpoints / "global_epoch1_step2"
+    name = layout_of(written_by_two, 2).files(1)[0].name
     (draft / f"{name}.part").write_bytes(b"cut short")
     words = ("--ranks", "2") if ranks < 2 else ()
-    result = checkpointing.stage("cleanup", *words, ranks=ranks)
+    result = written_by_two.stage("cleanup", *words, ranks=ranks)
     assert result["details"]["left"] == []
-    assert list(checkpointing.data_dir.iterdir()) == []
+    assert list(written_by_two.data_dir.iterdir()) == []
 
 
 def test_cleanup_leaves_what_others_have_put_there_and_says_so(checkpointing):
@@ -323,14 +354,3 @@ def test_needs_tell_of_a_checkpoint(checkpointing):
     assert needs.disk_bytes == 2 * own["checkpoints"][0]["bytes"]
     assert needs.packages == ("numpy",)
     json.dumps(needs.facts)
-
-
-def test_a_rank_stays_within_what_it_needs(checkpointing):
-    job = Job(
-        sha256="0", run_id="r", benchmark=checkpointing.job["benchmark"],
-        data_dir=checkpointing.data_dir, seed=1,
-    )  # fmt: skip
-    most_bytes = CheckpointEngine().needs(job, 2).memory_bytes_per_rank
-    result = go(checkpointing, "write", 2)
-    assert max(result["ranks"]["peak_rss_bytes"]) <= most_bytes
-    assert max(read(checkpointing, 2)["ranks"]["peak_rss_bytes"]) <= most_bytes

@@ -68,7 +68,7 @@ requests = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), requests)
 def test_a_slot_cache_does_what_a_naive_one_does(slots, requests):
     cache, naive = SlotCache(slots, first_slot=100), NaiveCache(slots)
@@ -135,7 +135,7 @@ def naive_blocks(blocks, keys, capacity):
     return hits, missing, others + found[::-1] + missing[::-1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 10),
     st.lists(st.lists(st.integers(0, 15), max_size=8, unique=True), max_size=30),
@@ -175,7 +175,7 @@ items = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(items, min_size=1, max_size=8), min_size=1, max_size=5))
 def test_rows_are_numbered_by_what_came_before_on_their_slot(blocks):
     rows = Rows(slots=10, slot_bytes=8192, rank=3)

@@ -171,7 +171,7 @@ plans = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(plans, st.integers(0, 2**32))
 def test_any_order_that_keeps_each_users_finds_the_version_of_every_load(plan, seed):
     versions: dict[tuple[int, int], int] = {}
@@ -218,7 +218,7 @@ def test_any_order_that_keeps_each_users_finds_the_version_of_every_load(plan, s
     assert sum(file < files.own for file, _ in versions) <= files.own_slots
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plans)
 def test_users_keep_to_their_own_slots_and_load_nothing_twice(plan):
     rows = first(plan.rows(), 3000)
@@ -271,7 +271,7 @@ def naive(plan, user, count):
             yield talk["shared"], len(loaded), again, len(stored) - again
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 50), small_traffic, st.integers(0, 2**31), st.sampled_from([CHUNK_BYTES, 8192])
 )

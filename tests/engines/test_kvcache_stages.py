@@ -1,4 +1,5 @@
-"""The engine as a whole: real files, real ranks."""
+"""The engine as a whole: real files, and real ranks where there is more than one, where a process
+is measured or ended, and where its words and its exit code are looked at."""
 
 from __future__ import annotations
 
@@ -31,11 +32,10 @@ def only_error(result):
     return error
 
 
-@pytest.mark.parametrize("ranks", [0, pytest.param(1, marks=pytest.mark.mpi)])
-def test_a_job_of_one_rank_runs_and_leaves_nothing(bench, ranks):
-    prepared = bench.stage("prepare", ranks=ranks)
-    ran = bench.stage("run", "--trial", "0", ranks=ranks)
-    cleaned = bench.stage("cleanup", ranks=ranks)
+def test_a_job_of_one_rank_runs_and_leaves_nothing(bench):
+    prepared = bench.stage("prepare")
+    ran = bench.stage("run", "--trial", "0")
+    cleaned = bench.stage("cleanup")
 
     for result in (prepared, ran, cleaned):
         assert_valid(result)
@@ -58,7 +58,7 @@ def snapshot(tmp_path_factory, make_bench):
     place = tmp_path_factory.mktemp("prepared")
     bench = make_bench(place / "data")
     bench.data_dir.mkdir()
-    bench.stage("prepare")
+    bench.solo("prepare")
     shutil.copytree(bench.directory, place / "copy")
     return bench, place / "copy"
 
@@ -73,12 +73,32 @@ def prepared(snapshot, make_bench):
 
 
 @pytest.fixture(scope="module")
+def snapshot_of_two(tmp_path_factory, make_bench):
+    """A long job that two ranks have prepared, and a copy of what they have left."""
+    place = tmp_path_factory.mktemp("long")
+    bench = make_bench(place / "data")
+    bench.data_dir.mkdir()
+    bench.changes = {"duration_s": 60}
+    bench.stage("prepare", ranks=2)
+    shutil.copytree(bench.directory, place / "copy")
+    return bench, place / "copy"
+
+
+@pytest.fixture
+def long_job(snapshot_of_two):
+    """A job that two ranks have just prepared, and whose run goes on until it is ended."""
+    bench, copy = snapshot_of_two
+    shutil.rmtree(bench.directory, ignore_errors=True)
+    shutil.copytree(copy, bench.directory)
+    return bench
+
+
+@pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory, make_bench):
     """The results of two runs by two ranks on one preparation."""
     bench = make_bench(tmp_path_factory.mktemp("two"))
     bench.stage("prepare", ranks=2)
-    yield [bench.stage("run", "--trial", trial, ranks=2) for trial in ("0", "1")]
-    bench.stage("cleanup", ranks=2)
+    return [bench.stage("run", "--trial", trial, ranks=2) for trial in ("0", "1")]
 
 
 @pytest.mark.mpi
@@ -145,8 +165,8 @@ def test_the_plan_is_that_of_seed_and_rank(bench, two_ranks):
     assert len(set(first["ranks"]["plan_sha256"])) == 2
 
     bench.changes = {"duration_s": 0.1, "queue_depth": 4}
-    bench.stage("prepare")
-    alone = bench.stage("run")
+    bench.solo("prepare")
+    alone = bench.solo("run")
     assert alone["ranks"]["plan_sha256"] == first["ranks"]["plan_sha256"][:1]
     assert alone["plan"]["sha256"] != first["plan"]["sha256"]
 
@@ -160,15 +180,15 @@ def test_stores_can_be_durable(bench, durability):
         "duration_s": 60,
         "requests": 3,
     }
-    bench.stage("prepare")
-    result = bench.stage("run")
+    bench.solo("prepare")
+    result = bench.solo("run")
     assert result["core"]["durability"] == durability
     assert result["io"]["write"]["window_operations"] > 0
 
 
 def test_an_option_changes_the_workload(bench):
-    bench.stage("prepare", "--option", "twice")
-    result = bench.stage("run", "--option", "twice")
+    bench.solo("prepare", "twice")
+    result = bench.solo("run", "twice")
     assert result["option"] == "twice"
     assert result["details"]["requests_in_flight_per_rank"] == 8
     assert result["details"]["working_set_bytes"] == 2 * WORKLOAD_SLOTS * SLOT_BYTES
@@ -181,8 +201,8 @@ def test_sampled_reads_are_a_small_share(bench):
         "duration_s": 60,
         "requests": 1500,
     }
-    bench.stage("prepare")
-    result = bench.stage("run")
+    bench.solo("prepare")
+    result = bench.solo("run")
     assert result["io"]["read"]["total_operations"] > 3000
     share = result["verify"]["operations"] / result["io"]["read"]["total_operations"]
     assert 0.005 < share < 0.02
@@ -190,15 +210,14 @@ def test_sampled_reads_are_a_small_share(bench):
 
 def test_through_the_page_cache_on_request(bench):
     bench.changes = {"io": {"direct": False}}
-    bench.stage("prepare")
-    core = bench.stage("run")["core"]
+    bench.solo("prepare")
+    core = bench.solo("run")["core"]
     assert (core["direct"], core["direct_refused"]) == (False, None)
 
 
 @pytest.mark.mpi
-def test_a_damaged_block_fails_the_run_of_all(bench):
-    bench.changes = {"duration_s": 60}
-    bench.stage("prepare", ranks=2)
+def test_a_damaged_block_fails_the_run_of_all(long_job):
+    bench = long_job
     # Block 1 of the first slot, which is always part of the first prefix.
     with bench.segment(1).open("r+b") as file:
         file.seek(BLOCK_BYTES + 9)
@@ -247,7 +266,7 @@ def truncate(path: Path) -> None:
 )
 def test_run_refuses_what_prepare_did_not_leave(prepared, harm, text):
     harm(prepared.segment(0))
-    result = prepared.stage("run")
+    result = prepared.solo("run")
     error = only_error(result)
     assert text in error["message"]
     assert str(prepared.directory) in error["message"]
@@ -258,7 +277,7 @@ def test_run_refuses_what_prepare_did_not_leave(prepared, harm, text):
 def test_the_directory_of_another_job_is_left_alone(prepared, stage):
     before = prepared.segment(0).read_bytes()
     prepared.seed = 7
-    assert "belongs to another job" in only_error(prepared.stage(stage))["message"]
+    assert "belongs to another job" in only_error(prepared.solo(stage))["message"]
     assert prepared.segment(0).read_bytes() == before
 
 
@@ -266,7 +285,7 @@ def test_prepare_can_be_repeated(prepared):
     (state := prepared.segment(0).with_name("STATE")).write_text('{"runs": 3}')
     before = prepared.segment(0).read_bytes()
     prepared.segment(0).write_bytes(bytes(5))
-    prepared.stage("prepare")
+    prepared.solo("prepare")
     assert json.loads(state.read_text()) == {"runs": 0}
     assert prepared.segment(0).read_bytes() == before
 
@@ -275,14 +294,14 @@ def test_cleanup_names_what_it_leaves(prepared):
     bench = prepared
     foreign = bench.directory / "rank_0000" / "notes.txt"
     foreign.write_text("mine")
-    result = bench.stage("cleanup")
+    result = bench.solo("cleanup")
     assert result["status"] == "complete"
     assert result["details"]["left"] == [str(foreign), str(foreign.parent)]
     assert not bench.segment(0).exists()
     foreign.unlink()
-    assert bench.stage("cleanup")["details"]["left"] == []
+    assert bench.solo("cleanup")["details"]["left"] == []
     assert not bench.directory.exists()
-    assert bench.stage("cleanup")["status"] == "complete"
+    assert bench.solo("cleanup")["status"] == "complete"
 
 
 def test_fewer_ranks_clean_up_for_all(quick):
@@ -296,7 +315,7 @@ def test_fewer_ranks_clean_up_for_all(quick):
 
 def test_no_data_directory(bench):
     bench.data_dir.rmdir()
-    text = only_error(bench.stage("prepare"))["message"]
+    text = only_error(bench.solo("prepare"))["message"]
     assert f"cannot make directory {bench.directory}: No such file or directory (ENOENT)" in text
 
 
@@ -308,12 +327,11 @@ def test_no_room_for_the_files(bench):
     assert f"{bench.segment(0)}: File too large (EFBIG)" in text
 
 
-@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.mpi)])
+@pytest.mark.mpi
 @pytest.mark.parametrize("how", ["word", "signal"])
-def test_a_stop_ends_gracefully(bench, ranks, how):
-    bench.changes = {"duration_s": 60}
-    bench.stage("prepare", ranks=ranks)
-    with bench.launch("run", ranks=ranks) as launched:
+def test_a_stop_ends_gracefully(long_job, how):
+    bench = long_job
+    with bench.launch("run", ranks=2) as launched:
         launched.events_until(lambda event: event.get("elapsed_s", 0) > 0.3)
         if how == "word":
             launched.say("stop")
@@ -330,9 +348,8 @@ def test_a_stop_ends_gracefully(bench, ranks, how):
 
 
 @pytest.mark.mpi
-def test_a_killed_rank_takes_the_job_with_it(bench):
-    bench.changes = {"duration_s": 60}
-    bench.stage("prepare", ranks=2)
+def test_a_killed_rank_takes_the_job_with_it(long_job):
+    bench = long_job
     with bench.launch("run", ranks=2) as launched:
         launched.events_until(lambda event: event.get("elapsed_s", 0) > 0.3)
         (_, first), (_, second) = launched.events[0]["ranks"]
@@ -349,7 +366,7 @@ def test_a_killed_rank_takes_the_job_with_it(bench):
 
 def test_progress_comes_in_time_and_grows(bench):
     bench.changes = {"duration_s": 1.5}
-    bench.stage("prepare")
+    bench.solo("prepare")
     with bench.launch("run") as launched:
         launched.result()
         launched.finish()
@@ -378,19 +395,15 @@ def test_needs(bench):
 def test_needs_count_a_planner_for_each_thread_in_python(bench):
     def memory_bytes(core):
         bench.changes = {"users": 10_000, "queue_depth": 64, "io": {"core": core}}
-        with bench.launch("needs", "--ranks", "1") as launched:
-            launched.finish()
-        return launched.events[0]["memory_bytes_per_rank"]
+        return bench.needs().memory_bytes_per_rank
 
     # Of 80,000 slots each of the 64 planners keeps a note, not only those of two rings.
     assert memory_bytes("python") - memory_bytes("threads") >= 62 * 64 * 80_000
 
 
 def test_memory_stays_within_the_needs(prepared):
-    with prepared.launch("needs", "--ranks", "1") as launched:
-        launched.finish()
     result = prepared.stage("run")
-    assert result["ranks"]["peak_rss_bytes"][0] <= launched.events[0]["memory_bytes_per_rank"]
+    assert result["ranks"]["peak_rss_bytes"][0] <= prepared.needs().memory_bytes_per_rank
 
 
 WITHIN = {
@@ -408,15 +421,13 @@ def test_every_workload_stays_within_its_needs(quick, make_trace, tmp_path, work
     quick.changes = {"queue_depth": 24, "requests": 50, "duration_s": 60, **changes}
     if workload == "trace":
         quick.changes["trace"] = {"path": str(make_trace(tmp_path, "mooncake"))}
-    with quick.launch("needs", "--ranks", "1") as launched:
-        launched.finish()
-    (needs,) = launched.events
+    needs = quick.needs()
     for stage in ("prepare", "run"):
         result = quick.stage(stage)
         assert result["errors"] == []
-        assert result["ranks"]["peak_rss_bytes"][0] <= needs["memory_bytes_per_rank"]
+        assert result["ranks"]["peak_rss_bytes"][0] <= needs.memory_bytes_per_rank
     size = sum(path.stat().st_size for path in quick.directory.rglob("*") if path.is_file())
-    assert 0 <= size - needs["disk_bytes"] < 2000  # the marker and the state
+    assert 0 <= size - needs.disk_bytes < 2000  # the marker and the state
 
 
 def test_planners_with_many_small_entries_stay_within_the_needs(bench, tmp_path):
@@ -439,14 +450,12 @@ def test_planners_with_many_small_entries_stay_within_the_needs(bench, tmp_path)
         "requests": 6000,
         "duration_s": 60,
     }
-    with bench.launch("needs", "--ranks", "1") as launched:
-        launched.finish()
-    bench.stage("prepare")
+    bench.solo("prepare")
     result = bench.stage("run")
     assert result["details"]["planned_evicted"] > 0
-    assert result["ranks"]["peak_rss_bytes"][0] <= launched.events[0]["memory_bytes_per_rank"]
+    assert result["ranks"]["peak_rss_bytes"][0] <= bench.needs().memory_bytes_per_rank
 
 
 def test_a_workload_without_sense_is_a_failure(bench):
     bench.changes = {"chunks_per_user": 1}
-    assert "chunks_per_user must be 2 or more" in only_error(bench.stage("run"))["message"]
+    assert "chunks_per_user must be 2 or more" in only_error(bench.solo("run"))["message"]

@@ -440,7 +440,7 @@ def test_a_large_trace_is_read_in_little_memory(tmp_path, form):
         "burstgpt": lambda n: f"{n},ChatGPT,{n % 5000},{n % 700},{n % 5700},Conversation log",
         "sharegpt": lambda n: json.dumps(conversation(*[("human", 400), ("gpt", 1500)] * 4)) + ",",
     }[form]
-    lines = {"mooncake": 9_000, "burstgpt": 60_000, "sharegpt": 2_500}[form]
+    lines = {"mooncake": 6_000, "burstgpt": 40_000, "sharegpt": 2_500}[form]
     with path.open("w") as file:
         if form == "burstgpt":
             file.write("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n")
@@ -456,5 +456,5 @@ def test_a_large_trace_is_read_in_little_memory(tmp_path, form):
     finally:
         tracemalloc.stop()
     assert requests == {"sharegpt": 4 * lines}.get(form, lines)
-    # As records in a list they would take 10 MB or more, the text of ShareGPT 20 MB.
+    # As records in a list they would take 6 MB or more, the text of ShareGPT 20 MB.
     assert peak_bytes < (12e6 if form == "sharegpt" else 4e6)

@@ -690,7 +690,7 @@ def naive_store(memory, limit, key, size):
     return demoted, True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from([0, 100, 1000]), st.lists(st.tuples(st.integers(1, 400), st.integers(0, 40)))
 )
@@ -865,7 +865,7 @@ def test_deviations_are_plain_sentences():
     assert all(text[0].isupper() and text.endswith(".") for text in DEVIATIONS)
 
 
-def test_two_million_rows_take_no_more_memory_than_a_tenth_of_them(monkeypatch):
+def test_a_million_rows_take_no_more_memory_than_a_fifth_of_them(monkeypatch):
     # Reached soon, or memory would still grow until there are as many.
     monkeypatch.setattr(v3, "_LIVE_CONVERSATIONS_MAX", 20)
     stream = plan(cpu_cache_gib=mib(8), rag=True, slot_bytes=4096).rows()
@@ -874,7 +874,7 @@ def test_two_million_rows_take_no_more_memory_than_a_tenth_of_them(monkeypatch):
         first_rows(stream, 200_000)
         before, peak = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        first_rows(stream, 1_800_000)
+        first_rows(stream, 800_000)
         after, later_peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -44,7 +44,7 @@ def content_of(data, file, samples):
 # ---------------------------------------------------------------- sizes
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     st.sampled_from(EXACT),
     st.one_of(st.integers(1, 300), st.integers(1, 60000), st.just(3 * PIECE_BYTES)),
@@ -444,7 +444,7 @@ def test_a_file_cut_short_is_refused_by_name(format, tmp_path_factory, data):
 
 
 @pytest.mark.parametrize("format", CHECKED)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused(format, tmp_path_factory, data):
     directory = tmp_path_factory.mktemp(format)

@@ -1,10 +1,15 @@
-"""Runs of training by real ranks: what they read, how their steps hang together, what ends them."""
+"""Runs of training: what is read, how the steps of real ranks hang together, what ends them.
+
+Where ranks have nothing to do with each other, the stage runs in this process as its only rank.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,17 +30,34 @@ def files_of(training):
 @pytest.fixture
 def made(training):
     """A job whose dataset is there."""
-    training.stage("generate", ranks=2)
+    training.solo("generate")
     return training
+
+
+@pytest.fixture(scope="module")
+def ran(fast_place, make_training_bench):
+    """A run of three epochs of six steps by two ranks: its job, its result, its events."""
+    with tempfile.TemporaryDirectory(dir=fast_place) as place:
+        training = make_training_bench(Path(place))
+        change(training, train={"computation_s": 0.1})
+        change(
+            training,
+            checkpoint={"bytes": 1000, "ranks": "first", "after_epoch": 3, "every_epochs": 1},
+        )
+        training.solo("generate")
+        with training.launch("run", "--trial", "0", ranks=2) as launched:
+            result = launched.result()
+            launched.finish()
+        yield training, result, launched.events
 
 
 # ---------------------------------------------------------------- what is read
 
 
-def test_every_epoch_reads_every_file_once(made):
-    result = made.stage("run", "--trial", "0", ranks=2)
+def test_every_epoch_reads_every_file_once(ran):
+    training, result, _ = ran
     own = result["training"]
-    total = sum(path.stat().st_size for path in files_of(made))
+    total = sum(path.stat().st_size for path in files_of(training))
     assert result["status"] == "complete"
     assert [epoch["epoch"] for epoch in own["epochs"]] == [1, 2, 3]
     assert [epoch["read_bytes"] for epoch in own["epochs"]] == [total] * 3
@@ -44,12 +66,44 @@ def test_every_epoch_reads_every_file_once(made):
     assert result["io"]["read"]["total_operations"] == 3 * 24
     assert sum(result["latency"]["batch_wait"]["count"]) == 3 * 6 * 2
     assert sum(result["latency"]["batch_read"]["count"]) == 3 * 6 * 2
+    assert own["eviction"]["files"] == 24
 
 
-@pytest.mark.parametrize("ranks", [0, 1, 3])
-def test_any_number_of_ranks_makes_equal_steps(training, ranks):
-    training.stage("generate", ranks=ranks)
-    own = training.stage("run", "--trial", "0", ranks=ranks)["training"]
+def test_the_parts_of_an_epoch_and_its_utilisation(ran):
+    _, result, _ = ran
+    for epoch in result["training"]["epochs"]:
+        parts = sum(epoch[f"{name}_sum_s"] for name in ("load", "compute", "meeting"))
+        assert 2 * 6 * 0.1 <= epoch["compute_sum_s"] <= parts <= epoch["block_sum_s"]
+        assert epoch["block_sum_s"] <= 2 * epoch["wall_s"]
+        counted_s = epoch["block_sum_s"] - epoch["first_step_sum_s"]
+        # Both ranks end at the same step, so the mean of their shares is about that of the sums.
+        nominal_pct = 100 * 2 * 5 * 0.1 / counted_s
+        assert epoch["au_nominal_sum_pct"] / 2 == pytest.approx(nominal_pct, rel=0.05)
+        assert epoch["au_nominal_worst_pct"] <= epoch["au_nominal_sum_pct"] / 2
+        assert epoch["au_nominal_sum_pct"] <= epoch["au_dlio_sum_pct"] <= 200
+        assert epoch["au_worst_rank"] in (0, 1)
+
+
+def test_steps_are_told_while_they_go_on(ran):
+    _, _, events = ran
+    told = [event for event in events if event.get("phase") == "training"]
+    assert {event["unit"] for event in told} == {"steps"}
+    assert {event["total"] for event in told} == {2 * 3 * 6}
+    done = [event["done"] for event in told]
+    assert done == sorted(done)
+    assert any(0 < each < 36 for each in done)
+    assert any(event["read_bytes"] > 0 for event in told)
+
+
+def test_only_rank_0_writes_a_checkpoint_of_the_first(ran):
+    _, result, _ = ran
+    (checkpoint,) = result["training"]["checkpoints"]
+    assert (checkpoint["after_epoch"], checkpoint["written_bytes"]) == (3, 1000)
+
+
+@pytest.mark.parametrize("ranks", [0, 3])
+def test_any_number_of_ranks_makes_equal_steps(made, ranks):
+    own = made.stage("run", "--trial", "0", ranks=ranks)["training"]
     steps = 24 // max(ranks, 1) // 2
     assert (own["steps_planned"], own["dropped_samples"]) == (steps, 0)
     assert [epoch["steps"] for epoch in own["epochs"]] == [steps] * 3
@@ -57,41 +111,25 @@ def test_any_number_of_ranks_makes_equal_steps(training, ranks):
 
 def test_what_is_left_over_is_dropped(training):
     change(training, dataset={"train": {"files": 25, "subfolders": 1}})
-    training.stage("generate", ranks=2)
-    own = training.stage("run", "--trial", "0", ranks=2)["training"]
-    assert (own["steps_planned"], own["dropped_samples"]) == (6, 1)
-
-
-def test_the_parts_of_an_epoch_and_its_utilisation(made):
-    change(made, train={"computation_s": 0.02})
-    own = made.stage("run", "--trial", "0", ranks=2)["training"]
-    for epoch in own["epochs"]:
-        parts = sum(epoch[f"{name}_sum_s"] for name in ("load", "compute", "meeting"))
-        assert 2 * 6 * 0.02 <= epoch["compute_sum_s"] <= parts <= epoch["block_sum_s"]
-        assert epoch["block_sum_s"] <= 2 * epoch["wall_s"]
-        counted_s = epoch["block_sum_s"] - epoch["first_step_sum_s"]
-        # Both ranks end at the same step, so the mean of their shares is about that of the sums.
-        nominal_pct = 100 * 2 * 5 * 0.02 / counted_s
-        assert epoch["au_nominal_sum_pct"] / 2 == pytest.approx(nominal_pct, rel=0.05)
-        assert epoch["au_nominal_worst_pct"] <= epoch["au_nominal_sum_pct"] / 2
-        assert epoch["au_nominal_sum_pct"] <= epoch["au_dlio_sum_pct"] <= 200
-        assert epoch["au_worst_rank"] in (0, 1)
+    training.solo("generate")
+    own = training.solo("run")["training"]
+    assert (own["steps_planned"], own["dropped_samples"]) == (12, 1)
 
 
 def test_an_epoch_ends_after_the_most_steps(made):
     change(made, train={"steps_max": 4})
-    result = made.stage("run", "--trial", "0", ranks=2)
+    result = made.solo("run")
     assert [epoch["steps"] for epoch in result["training"]["epochs"]] == [4] * 3
-    assert result["io"]["read"]["total_operations"] == 3 * 4 * 2 * 2
+    assert result["io"]["read"]["total_operations"] == 3 * 4 * 2
 
 
 @pytest.mark.parametrize("core", ["c", "python"])
 def test_both_readers_do_the_same(made, core):
     change(made, reader={"core": core})
-    result = made.stage("run", "--trial", "0", ranks=2)
+    result = made.solo("run")
     assert result["core"]["name"] == {"c": "c", "python": "python_threads"}[core]
     assert result["io"]["read"]["total_operations"] == 3 * 24
-    assert [epoch["steps"] for epoch in result["training"]["epochs"]] == [6] * 3
+    assert [epoch["steps"] for epoch in result["training"]["epochs"]] == [12] * 3
 
 
 SEVERAL = {
@@ -116,10 +154,10 @@ def test_formats_with_several_samples_a_file(training, form, shuffled):
     dataset = SEVERAL[form]
     change(training, dataset={"format": form, "record_bytes_stdev": 0, **dataset})
     change(training, reader={"batch": 7, "shuffle_samples": shuffled})
-    training.stage("generate", ranks=2)
-    own = training.stage("run", "--trial", "0", ranks=2)["training"]
+    training.solo("generate")
+    own = training.solo("run")["training"]
     samples = 24 * dataset["samples_per_file"]
-    assert [epoch["steps"] for epoch in own["epochs"]] == [samples // 2 // 7] * 3
+    assert [epoch["steps"] for epoch in own["epochs"]] == [samples // 7] * 3
     one = own["epochs"][0]["read_bytes"]
     record_bytes = training.job["benchmark"]["dataset"]["record_bytes"]
     if form == "npz" and shuffled:  # each sample takes its whole file
@@ -151,8 +189,8 @@ def test_a_projection_reads_less(training, projection):
         reader={"batch": 100, "projection": projection},
         train={"epochs": 1},
     )
-    training.stage("generate", ranks=2)
-    result = training.stage("run", "--trial", "0", ranks=2)
+    training.solo("generate")
+    result = training.solo("run")
     columns_read = {"all": 8, "span": 3, "chunks": 2}[projection]
     nominal = 24 * 1000 * 4 * columns_read
     (epoch,) = result["training"]["epochs"]
@@ -163,8 +201,8 @@ def test_a_projection_reads_less(training, projection):
 def test_direct_reads_take_the_same_bytes(training, tmp_path):
     training.data_dir = tmp_path
     change(training, reader={"direct": True})
-    training.stage("generate", ranks=2)
-    result = training.stage("run", "--trial", "0", ranks=2)
+    training.solo("generate")
+    result = training.solo("run")
     total = sum(path.stat().st_size for path in files_of(training))
     assert result["core"]["direct"] is (result["core"]["direct_refused"] is None)
     assert result["training"]["epochs"][0]["read_bytes"] == total
@@ -175,10 +213,10 @@ def test_direct_reads_take_the_same_bytes(training, tmp_path):
 
 def test_files_are_dropped_from_memory_before_and_while_they_are_read(training, tmp_path):
     training.data_dir = tmp_path
-    training.stage("generate", ranks=2)
+    training.solo("generate")
     for path in files_of(training):
         path.read_bytes()
-    own = training.stage("run", "--trial", "0", ranks=2)["training"]
+    own = training.solo("run")["training"]
     assert own["eviction"]["files"] == 24
     assert own["eviction"]["sampled_files"] > 0
     assert own["eviction"]["resident_pct"] in (0, None)
@@ -186,26 +224,23 @@ def test_files_are_dropped_from_memory_before_and_while_they_are_read(training, 
 
 def test_files_stay_in_memory_when_they_are_to(made):
     change(made, reader={"cache": "keep"})
-    assert made.stage("run", "--trial", "0", ranks=2)["training"]["eviction"] is None
+    assert made.solo("run")["training"]["eviction"] is None
 
 
 # ---------------------------------------------------------------- the ceiling
 
 
-def test_the_ceiling_takes_steps_without_reads(made):
+def test_the_ceiling_takes_steps_without_reads_and_needs_no_file(made):
+    for path in files_of(made):
+        path.unlink()
     result = made.stage("ceiling", ranks=2)
     own = result["training"]
+    assert result["status"] == "complete"
     assert own["reads"] is False
     assert [epoch["steps"] for epoch in own["epochs"]] == [6, 6]
     assert result["io"] == {}
     assert all(epoch["read_bytes"] == 0 for epoch in own["epochs"])
     assert (own["evaluations"], own["checkpoints"], own["eviction"]) == ([], [], None)
-
-
-def test_the_ceiling_needs_no_file_where_sizes_say_it_all(made):
-    for path in files_of(made):
-        path.unlink()
-    assert made.stage("ceiling", ranks=2)["status"] == "complete"
 
 
 # ---------------------------------------------------------------- between epochs
@@ -218,7 +253,7 @@ def test_evaluations_and_checkpoints_come_when_they_are_to(training):
         evaluation={"computation_s": 0.001, "batch": 2, "after_epoch": 2, "every_epochs": 1},
         checkpoint={"bytes": 100_001, "ranks": "all", "after_epoch": 1, "every_epochs": 2},
     )
-    training.stage("generate", ranks=2)
+    training.solo("generate")
     result = training.stage("run", "--trial", "0", ranks=2)
     own = result["training"]
     assert [each["after_epoch"] for each in own["evaluations"]] == [2, 3]
@@ -238,16 +273,6 @@ def test_evaluations_and_checkpoints_come_when_they_are_to(training):
     assert not training.directory.exists()
 
 
-def test_only_rank_0_writes_a_checkpoint_of_the_first(training):
-    change(
-        training,
-        checkpoint={"bytes": 1000, "ranks": "first", "after_epoch": 3, "every_epochs": 1},
-    )
-    training.stage("generate", ranks=2)
-    own = training.stage("run", "--trial", "0", ranks=2)["training"]
-    assert own["checkpoints"][0]["written_bytes"] == 1000
-
-
 # ---------------------------------------------------------------- what ends it
 
 
@@ -264,20 +289,20 @@ def test_a_file_that_became_shorter_is_named(made):
     change(made, reader={"cache": "keep"})
     victim = files_of(made)[7]
     os.truncate(victim, victim.stat().st_size - 1)
-    result = made.stage("run", "--trial", "0", ranks=2)
+    result = made.solo("run")
     assert result["status"] == "failed"
     assert str(victim) in result["errors"][0]["message"]
 
 
 def test_no_dataset_is_said(training):
-    result = training.stage("run", "--trial", "0", ranks=2)
+    result = training.solo("run")
     assert result["status"] == "failed"
     assert "there is no dataset" in result["errors"][0]["message"]
 
 
 def test_another_dataset_is_refused_with_the_key_that_differs(made):
     change(made, dataset={"record_bytes": 20_001})
-    result = made.stage("run", "--trial", "0", ranks=2)
+    result = made.solo("run")
     assert result["status"] == "failed"
     assert "dataset.record_bytes: found 20000, asked 20001" in result["errors"][0]["message"]
 
@@ -285,7 +310,7 @@ def test_another_dataset_is_refused_with_the_key_that_differs(made):
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"reader": {"batch": 13}}, "too few for one step of 2 ranks with a batch of 13"),
+        ({"reader": {"batch": 25}}, "too few for one step of 1 ranks with a batch of 25"),
         (
             {"dataset": {"format": "tfrecord", "samples_per_file": 2},
              "reader": {"shuffle_samples": True}},
@@ -296,17 +321,17 @@ def test_another_dataset_is_refused_with_the_key_that_differs(made):
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_read(training, sections, said):
     change(training, **sections)
-    result = training.stage("run", "--trial", "0", ranks=2)
+    result = training.solo("run")
     assert result["status"] == "failed"
     assert said in result["errors"][0]["message"]
 
 
-@pytest.mark.parametrize("core", ["c", "python"])
-def test_a_stop_ends_all_ranks_within_a_moment(made, core):
+@pytest.mark.parametrize(("core", "ranks"), [("c", 2), ("python", 0)])
+def test_a_stop_ends_all_ranks_within_a_moment(made, core, ranks):
     change(made, train={"computation_s": 100}, reader={"core": core})
-    with made.launch("run", "--trial", "0", ranks=2) as launched:
+    with made.launch("run", "--trial", "0", ranks=ranks) as launched:
         launched.events_until(lambda event: event.get("phase") == "training")
-        time.sleep(0.5)
+        time.sleep(0.2)
         began = time.monotonic()
         launched.say("stop")
         result = launched.result()
@@ -314,20 +339,6 @@ def test_a_stop_ends_all_ranks_within_a_moment(made, core):
     assert result["status"] == "stopped"
     assert result["errors"] == []
     assert time.monotonic() - began < 10
-
-
-def test_steps_are_told_while_they_go_on(made):
-    change(made, train={"computation_s": 0.2, "epochs": 2})
-    with made.launch("run", "--trial", "0", ranks=2) as launched:
-        launched.result()
-        launched.finish()
-    told = [event for event in launched.events if event.get("phase") == "training"]
-    assert {event["unit"] for event in told} == {"steps"}
-    assert {event["total"] for event in told} == {2 * 2 * 6}
-    done = [event["done"] for event in told]
-    assert done == sorted(done)
-    assert any(0 < each < 24 for each in done)
-    assert any(event["read_bytes"] > 0 for event in told)
 
 
 def test_a_rank_that_hangs_is_named_and_ends_the_others(made):
