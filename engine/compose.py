@@ -31,7 +31,10 @@ from .canonical import Document, sha256_file
 from .errors import ConfigError, Problem
 from .options import GROUPS, find_options, packaged_conf, shadowed
 
-PATH_KEYS = ("data_dir", "results_dir", "benchmark.trace.path", "cluster.hostfile", "lockfile")
+PATH_KEYS = (
+    "data_dir", "results_dir", "benchmark.trace.path", "benchmark.dataset.path",
+    "benchmark.query.path", "cluster.hostfile", "lockfile",
+)  # fmt: skip
 
 
 def _product(*factors: float) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 
@@ -24,7 +25,8 @@ def running(directory: Path) -> Iterator[Any]:
     try:
         yield server
     finally:
-        server.cleanup()
+        with suppress(psutil.NoSuchProcess):  # a test has killed it
+            server.cleanup()
 
 
 def _started(directory: Path) -> Any:

@@ -81,6 +81,7 @@ def is_met(
     return (
         reached_ns is not None
         and reached_ns <= limits.limit_ms * 1e6
+        and point["recall"] is not None
         and point["recall"]["mean"] >= recall_least
         and point["failed_requests"] == 0
         and point["late_requests"] == 0

@@ -94,7 +94,7 @@ class Clients:
             return None
         found, workload = None, self.setting.workload
         if complete and self._truth is not None:
-            found = recall_of(ranks, self._truth, course.point.k, workload.epsilon)
+            found = recall_of(course.point, ranks, self._truth, workload.epsilon)
         document = point_document(course.point, workload.cache, ranks, latency, service, found)
         self.points.append(document)
         return Measured(document=document, latency=latency)
@@ -147,9 +147,10 @@ class _Course:
         session.phase("opening the index", self._open, unit="files", total=0)
         self._search_all()
         session.phase("looking at caches", self._look, unit="files", total=0)
-        session.phase(
-            "asking the rest", self._finish, unit="queries", total=len(self._answers.unanswered())
-        )
+        if self.point.all_asked:
+            rest = len(self._answers.unanswered())
+            session.phase("asking the rest", self._ask_the_rest, unit="queries", total=rest)
+        session.phase("closing the index", lambda _: self.close(), unit="files", total=0)
 
     def close(self) -> None:
         """Lets go of the reader, unless a search in it has hung."""
@@ -166,6 +167,7 @@ class _Course:
             counts=client.tally.counts,
             queries=len(self._queries),
             found=self._answers.found(),
+            unanswered=tuple(self._answers.unanswered()),
             faults=self._answers.faults(),
             backend=self._backend,
             prepared=self._prepared,
@@ -234,10 +236,9 @@ class _Course:
         if self._clients.leads_host:
             self._after = look(self._clients.paths, control)
 
-    def _finish(self, control: Control) -> None:
+    def _ask_the_rest(self, control: Control) -> None:
         assert self.client is not None  # made before the phase
         self.client.ask_the_rest(control)
-        self.close()
 
     def _moved(self) -> Moved | None:
         assert self._reader is not None  # nobody has closed it

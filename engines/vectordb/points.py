@@ -36,6 +36,7 @@ class Point:
     """A run of searches: for so long, or so many queries of all ranks; one of both is None.
 
     `distinct` queries, from the first on, are asked in turn. In a closed loop `target_qps` is None.
+    With `all_asked` those that the run does not reach are asked after it; else they have no recall.
     """
 
     purpose: Purpose
@@ -47,14 +48,16 @@ class Point:
     queries: int | None = None
     target_qps: float | None = None
     parameter: tuple[str, Value] | None = None
+    all_asked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What a rank sends to rank 0 once a point is over, apart from its histograms.
 
-    `queries` are those it has, `found` the ids that answered them. `prepared` and `after` are of
-    ranks that lead a host, None elsewhere and where the point did not come to that.
+    `queries` are those it has, `found` the ids that answered them, of which the `unanswered` have
+    none. `prepared` and `after` are of ranks that lead a host, None elsewhere and where the point
+    did not come to that.
     """
 
     start_unix_s: float
@@ -62,6 +65,7 @@ class Seen:
     counts: Counts
     queries: int
     found: Ids
+    unanswered: tuple[int, ...]
     faults: Faults
     backend: Moved | None
     prepared: Prepared | None
@@ -108,14 +112,24 @@ def point_document(
     }
 
 
-def recall_of(ranks: Sequence[Seen], truth: Truth, k: int, epsilon: float) -> Recall:
-    """How much of the truth all ranks have found; query i is one of rank i mod their number."""
+def recall_of(point: Point, ranks: Sequence[Seen], truth: Truth, epsilon: float) -> Recall | None:
+    """How much of the truth all ranks have found; query i is one of rank i mod their number.
+
+    A query that failed has found nothing. Where not all were to be asked, those count that were
+    answered; None if none was.
+    """
     queries = sum(rank.queries for rank in ranks)
-    found = np.empty((queries, k), dtype=np.int64)
+    found = np.empty((queries, point.k), dtype=np.int64)
+    counts = np.ones(queries, dtype=np.bool_)
     for number, rank in enumerate(ranks):
         found[number :: len(ranks)] = rank.found
-    those = Truth(ids=truth.ids[:queries], scores=truth.scores[:queries], covered=truth.covered)
-    return recall(found, those, k, epsilon=epsilon)
+        if not point.all_asked:
+            counts[[number + own * len(ranks) for own in rank.unanswered]] = False
+    if not counts.any():
+        return None
+    numbers = np.flatnonzero(counts)
+    those = Truth(ids=truth.ids[numbers], scores=truth.scores[numbers], covered=truth.covered)
+    return recall(found[numbers], those, point.k, epsilon=epsilon)
 
 
 def least_direct(ranks: Iterable[Io]) -> Io:

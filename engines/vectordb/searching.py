@@ -110,9 +110,9 @@ def _rate(measured: Measured | None) -> float:
 
 def _tried(clients: Clients, point: Point, limits: CapacitySearch, what: Try) -> Tried:
     """Offers a rate; all ranks hear how that went."""
-    offered = replace(point, purpose=what.purpose, target_qps=what.rate_per_s)
-    # The last one, which confirms, is what the stage's own counters are of.
+    # The last one, which confirms, is what the stage's own counters are of, and recall of all.
     confirms = what.purpose == "confirm"
+    offered = replace(point, purpose=what.purpose, target_qps=what.rate_per_s, all_asked=confirms)
     measured = clients.measure(offered, clients.session.outcome if confirms else Outcome())
     least = clients.setting.workload.recall_least
     met = measured is not None and is_met(measured.document, measured.latency, limits, least)

@@ -27,6 +27,7 @@ def seen(found=((1, 2),), backend=None, faults=NONE, **counts):
         counts=Counts(**counts),
         queries=len(found),
         found=np.array(found, dtype=np.int64).reshape(len(found), 2),
+        unanswered=tuple(at for at, ids in enumerate(found) if tuple(ids) == (-1, -1)),
         faults=faults,
         backend=backend,
         prepared=None,
@@ -34,12 +35,15 @@ def seen(found=((1, 2),), backend=None, faults=NONE, **counts):
     )
 
 
-def document(*ranks, recall=None, **changes):
-    point = Point(
+def point(**changes):
+    return Point(
         **{"purpose": "run", "search": {}, "k": 2, "batch_size": 3, "distinct": 9, **changes}
     )
+
+
+def document(*ranks, recall=None, **changes):
     cache = Cache(mode="warm", command=())
-    found = point_document(point, cache, ranks, Histogram(), Histogram(), recall)
+    found = point_document(point(**changes), cache, ranks, Histogram(), Histogram(), recall)
     return json.loads(json.dumps(found, allow_nan=False))
 
 
@@ -106,9 +110,13 @@ def test_recall_is_that_of_the_queries_of_all_ranks(ranks):
         ids=np.vstack([ids, ids]), scores=np.zeros((10, 2)), covered=((0, 10),)
     )  # of ten queries, five of which are asked
     found = np.where(ids % 4 == 0, -1, ids)  # 0, 4, and 8 are missing
-    document = recall_of([seen(found[rank::ranks]) for rank in range(ranks)], truth, 2, 0.0)
-    assert document.per_query.tolist() == [0.5, 1.0, 0.5, 1.0, 0.5]
-    assert document.queries == 5
+    found[3] = -1
+    of_ranks = [seen(found[rank::ranks]) for rank in range(ranks)]
+    of_all = recall_of(point(), of_ranks, truth, 0.0)
+    assert of_all.per_query.tolist() == [0.5, 1.0, 0.5, 0.0, 0.5]
+    answered = recall_of(point(all_asked=False), of_ranks, truth, 0.0)
+    assert answered.per_query.tolist() == [0.5, 1.0, 0.5, 0.5]
+    assert recall_of(point(all_asked=False), [seen([(-1, -1)])], truth, 0.0) is None
 
 
 def test_the_furthest_from_storage_tells_for_all():
