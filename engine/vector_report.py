@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from .canonical import Document
+from .scatter import Axis, Mark, drawn
 from .tables import numbered, write_table
 from .units import GIB, KIB
 from .vector_job import VectorJob
@@ -300,8 +301,16 @@ def _limit(row: Document) -> str:
 
 
 def _write_sweep(out: TextIO, rows: Sequence[Document]) -> None:
-    """A line a value; those on the front have a star."""
+    """A line a value, and all in a plot; those on the front have a star."""
     name = str(rows[0].get("parameter", "value")) if rows else "value"
     table = [(str(row.get("value", "")), *_cells(row), "*" if row["front"] else "") for row in rows]
     header = (name, *_HEADER, "no other has more of both")
     write_table(out, header, table, right=range(5))
+    # Those on the front last: they are seen where others lie below them.
+    marks = [
+        Mark(row["recall_mean"], row["qps"], "*" if row["front"] else "o")
+        for row in sorted(rows, key=lambda row: bool(row["front"]))
+        if "recall_mean" in row
+    ]
+    plot = drawn(marks, Axis(name="recall", digits=4), Axis(name="queries/s", digits=1))
+    out.writelines(f"{line}\n" for line in plot)

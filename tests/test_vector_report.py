@@ -113,6 +113,21 @@ nprobe recall queries/s p99, ms KiB a query no other has more of both
 1 0.5000 1,600.0 2.00 256.0 *
 4 0.8000 400.0 2.00 256.0
 16 0.9600 800.0 2.00 256.0 *
+queries/s
+1,600.0 |*
+|
+|
+|
+|
+|
+|
+| *
+|
+|
+|
+400.0 | o
++------------------------------------------------------------
+0.5000 0.9600 recall
 window 2.00 s, drain 0.25 s, peak memory of a rank 100 MiB
 """
 
