@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mlps.engines.vectordb import recall as engine_recall
+from mlps.engines.vectordb import truth as engine_truth
 from mlps.engines.vectordb.backend import IndexSpec
 from mlps.engines.vectordb.native.writer import IvfWriter
 
@@ -46,6 +48,19 @@ def recall(found, truth):
     """The part of the truth that was found, over all queries."""
     pairs = zip(found.tolist(), truth.tolist(), strict=True)
     return sum(len(set(a) & set(b)) for a, b in pairs) / truth.size
+
+
+def agreed_recall(found, vectors, queries, metric):
+    """The same of vectors and queries; what a result would tell of these answers must be equal."""
+    k = found.shape[1]
+    truth = engine_truth.exact(
+        [(np.arange(len(vectors)), vectors)], queries, metric, k,
+        tile_bytes=2**20, alive=lambda _: True,
+    )  # fmt: skip
+    told = engine_recall.recall(found, truth, k).mean
+    own = recall(found, exact(vectors, queries, metric, k))
+    assert abs(told - own) <= 1e-9
+    return own
 
 
 def spec_of(vectors, metric="COSINE", **build):
