@@ -16,7 +16,8 @@ from mlps.engine.launcher import SETTINGS
 COMMAND = ("/opt/python3", "-m", "engine", "{hosts}")
 FORWARDED = [
     "MLPS_JOB", "MLPS_RUN_ID", "PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR",
-    "LD_LIBRARY_PATH", "SSH_AUTH_SOCK", "MPI4PY_LIBMPI", "OMPI_MCA_mpi_abort_delay",
+    "LD_LIBRARY_PATH", "SSH_AUTH_SOCK", "OPENBLAS_NUM_THREADS", "MPI4PY_LIBMPI",
+    "OMPI_MCA_mpi_abort_delay",
 ]  # fmt: skip
 FORWARD = [word for name in FORWARDED for word in ("-x", name)]
 NAMES = (
