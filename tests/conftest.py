@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +54,22 @@ Changes = Mapping[str, object]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every worker begins with its share of the tests that wait for hosts and whole jobs.
+    """One worker begins with the tests on several hosts, another one with whole jobs of a user.
 
-    Workers are given blocks of equal length: left in the order of files, one would have all of
-    these, and the others nothing more to do at the end.
+    Each worker is given a block of the same length, and later takes from the end of others'. So
+    these, that last longest, are neither all left to the end nor all in each other's way.
     """
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
-    kinds = [
-        [item for item in items if item.path.parent.name == "cluster"],
-        [item for item in items if item.path.parent.name == "e2e"],
-        [item for item in items if item.path.parent.name not in ("cluster", "e2e")],
+    heavy = [
+        [item for item in items if item.path.parent.name == name] for name in ("cluster", "e2e")
     ]
-    items[:] = [
-        item
-        for worker in range(workers)
-        for kind in kinds
-        for item in kind[len(kind) * worker // workers : len(kind) * (worker + 1) // workers]
-    ]
+    light = iter([item for item in items if item.path.parent.name not in ("cluster", "e2e")])
+    dealt: list[pytest.Item] = []
+    for worker in range(workers):
+        block = (len(items) - len(dealt)) // (workers - worker)
+        own = [item for kind in heavy[worker::workers] for item in kind]
+        dealt += [*own, *islice(light, max(block - len(own), 0))]
+    items[:] = [*dealt, *light]
 
 
 # ---------------------------------------------------------------- jobs
