@@ -67,9 +67,12 @@ def build_argv(
 
 
 def rank_variables(launcher: Launcher, present: Collection[str]) -> tuple[str, ...]:
-    """Names of all variables that ranks get, the job's own first; `present` can be forwarded."""
+    """Names of all variables that ranks get, the job's own first; `present` can be forwarded.
+
+    Those of the launcher in order of their names, as an archived job has them.
+    """
     forwarded = [name for name in launcher.forward_env if name in present or name == "PATH"]
-    return tuple(dict.fromkeys((JOB_VARIABLE, RUN_VARIABLE, *forwarded, *launcher.env)))
+    return tuple(dict.fromkeys((JOB_VARIABLE, RUN_VARIABLE, *forwarded, *sorted(launcher.env))))
 
 
 def _entry(form: str, host: Host) -> str:

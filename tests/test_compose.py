@@ -127,12 +127,12 @@ def test_values_of_the_command_line(tmp_path):
         "1e3": 1000.0,
         "$HOME": "$HOME",
     }
-    words = [f"launcher.env.v{number}={text}" for number, text in enumerate(typed)]
-    words.append("launcher=process")  # it has no variables of its own
-    found = compose([QUICK, *words], conf_dirs=(), cwd=tmp_path).values["launcher"]["env"]
-    pairs = zip(typed.items(), found.values(), strict=True)
-    assert {text: value for (text, _), value in pairs} == typed
-    assert [type(value) for value in found.values()] == [type(value) for value in typed.values()]
+    names = [f"v{number}" for number in range(len(typed))]
+    words = [f"launcher.env.{name}={text}" for name, text in zip(names, typed, strict=True)]
+    variables = compose([QUICK, *words], conf_dirs=(), cwd=tmp_path).values["launcher"]["env"]
+    found = [variables[name] for name in names]
+    assert found == list(typed.values())
+    assert [type(value) for value in found] == [type(value) for value in typed.values()]
 
 
 def test_a_packaged_option_is_never_shadowed(mine, tmp_path):

@@ -16,8 +16,8 @@ from mlps.engine.launcher import SETTINGS
 COMMAND = ("/opt/python3", "-m", "engine", "{hosts}")
 FORWARDED = [
     "MLPS_JOB", "MLPS_RUN_ID", "PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR",
-    "LD_LIBRARY_PATH", "SSH_AUTH_SOCK", "OPENBLAS_NUM_THREADS", "MPI4PY_LIBMPI",
-    "OMPI_MCA_mpi_abort_delay",
+    "LD_LIBRARY_PATH", "SSH_AUTH_SOCK", "MPI4PY_LIBMPI", "OMPI_MCA_mpi_abort_delay",
+    "OPENBLAS_NUM_THREADS",
 ]  # fmt: skip
 FORWARD = [word for name in FORWARDED for word in ("-x", name)]
 NAMES = (
@@ -154,6 +154,13 @@ def test_variables_are_named_once_the_jobs_own_first(launchers):
     )
     shell = ("HOME", "OTHER")
     assert rank_variables(launcher, shell) == ("MLPS_JOB", "MLPS_RUN_ID", "PATH", "HOME", "X")
+
+
+def test_variables_do_not_depend_on_the_order_that_they_are_given_in(launchers):
+    """An archive holds a job with its keys in order; its plan must come out the same."""
+    orders = ({"A": "1", "Z": "2"}, {"Z": "2", "A": "1"})
+    first, second = (rank_variables(replace(launchers["mpich"], env=env), ()) for env in orders)
+    assert first == second
 
 
 def test_what_the_shell_does_not_have_is_not_forwarded(launchers):
