@@ -65,6 +65,7 @@ def running(place):
     return [process for _, process in place.leftovers() if "prog.py hang" in process.command]
 
 
+@pytest.mark.parametrize("flavour", ["openmpi"], indirect=True)
 def test_each_rank_is_on_its_host_and_its_output_in_the_archive(make_job, flavour, wait_for):
     place, words = make_job(flavour, "cluster.ranks_per_host=2")
     done = place.run(*words)
@@ -91,7 +92,7 @@ def test_one_process_on_each_host(make_job, wait_for):
 
 @pytest.mark.parametrize(
     ("flavour", "number"),
-    [("openmpi", signal.SIGKILL), ("mpich", signal.SIGKILL), ("mpich", signal.SIGTERM)],
+    [("openmpi", signal.SIGKILL), ("mpich", signal.SIGTERM)],
     indirect=["flavour"],
 )
 def test_nothing_is_left_on_any_host_when_it_is_ended(make_job, flavour, wait_for, number):
