@@ -25,10 +25,6 @@ class Workplace(JobDirectory):
         path = os.environ.get("PATH", os.defpath)
         return {"HOME": str(self.root), "PATH": path, **kept, **changes}
 
-    def small(self, *more: str) -> tuple[str, ...]:
-        """Overrides of the small job with one rank; those of `more` replace its own."""
-        return super().small("cluster.ranks_per_host=1", *more)
-
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [MLPS, *words],

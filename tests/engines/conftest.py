@@ -426,6 +426,12 @@ def fast_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(place)
 
 
+@pytest.fixture(scope="session")
+def new_place(fast_place: Path) -> Callable[[], Path]:
+    """Makes a new directory there; a worker that takes over tests may set up a module twice."""
+    return lambda: Path(tempfile.mkdtemp(dir=fast_place))
+
+
 @pytest.fixture
 def quick(fast_place: Path) -> Iterator[Bench]:
     """A small job whose data directory is in memory where there is such a place."""

@@ -52,9 +52,9 @@ def folders(directory):
 
 
 @pytest.fixture(scope="module")
-def written(fast_place, make_checkpoint_bench):
+def written(new_place, make_checkpoint_bench):
     """A job that has written its checkpoints, and a copy of its directory."""
-    place = fast_place / "damaged checkpoints"
+    place = new_place()
     bench = make_checkpoint_bench(place / "data")
     bench.data_dir.mkdir(parents=True)
     assert bench.solo("write")["status"] == "complete"

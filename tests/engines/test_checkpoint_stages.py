@@ -53,9 +53,9 @@ def read(bench, ranks=None):
 
 
 @pytest.fixture(scope="module")
-def by_two(fast_place, make_checkpoint_bench):
+def by_two(new_place, make_checkpoint_bench):
     """A job whose checkpoints two ranks have written, the result of that, and a copy of them."""
-    place = fast_place / "checkpoints of two"
+    place = new_place()
     # By another name first, as a clean-up looks for what was cut short.
     bench = make_checkpoint_bench(place / "data", changes={"io": {"rename": True}})
     bench.data_dir.mkdir(parents=True)

@@ -28,9 +28,9 @@ def left_by(result):
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
-def prepared(request, fast_place, make_bench):
+def prepared(request, new_place, make_bench):
     """A prepared job of each layout, and a copy of its directory."""
-    place = fast_place / f"damaged {request.param}"
+    place = new_place()
     bench = make_bench(place / "data")
     bench.data_dir.mkdir(parents=True)
     bench.changes = {

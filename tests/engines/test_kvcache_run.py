@@ -302,9 +302,9 @@ def test_prefixes_are_loaded_before_anything_is_stored(job):
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
-def two_ranks(request, fast_place, make_bench):
+def two_ranks(request, new_place, make_bench):
     """A prefix job that two ranks have prepared, and its result of a run."""
-    bench = make_bench(fast_place / f"two ranks {request.param}")
+    bench = make_bench(new_place() / "data")
     bench.data_dir.mkdir()
     bench.workload = "prefix"
     bench.changes = UNTIL | {"users": 2, "requests": 60, "layout": request.param}

@@ -29,9 +29,9 @@ OPTIONS = [
 
 
 @pytest.fixture(scope="module", params=[*WORKLOADS, "v3 with everything"])
-def job(request, fast_place, make_bench, make_trace):
+def job(request, new_place, make_bench, make_trace):
     """A job of a workload whose options are all the ways to carry it out, and its plan's rows."""
-    place = fast_place / request.param
+    place = new_place()
     bench = make_bench(place / "data")
     bench.data_dir.mkdir(parents=True)
     bench.workload = request.param.partition(" ")[0]

@@ -22,13 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mlps.engines import owner
 from mlps.engines.console import Console
 from mlps.engines.contract import encode_job, merged, read_job
 from mlps.engines.errors import EngineError
 from mlps.engines.result import gather_result
 from mlps.engines.section import Section
 from mlps.engines.stage import Session, StageEnded
-from mlps.engines.training_native import generation, owner, writing
+from mlps.engines.training_native import generation, writing
 from mlps.engines.training_native.dataset import dataset_of
 from mlps.engines.training_native.manifest import GENERATING, MANIFEST, TABLE
 from mlps.engines.world import SoloWorld, host_name
