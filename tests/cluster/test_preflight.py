@@ -22,7 +22,7 @@ from cluster.hosts import Cluster, Node
 pytestmark = [pytest.mark.cluster, pytest.mark.mpi]
 
 MLPS = Path(sys.executable).parent / "mlps"
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 @dataclass

@@ -65,7 +65,9 @@ def test_resume_of_a_running_job_is_refused(place, wait_for):
 
 def test_jobs_at_once_give_an_archive_each(place):
     """Eight begin in the same second or two: enough to meet each other, each with its own MPI."""
-    job = place.small("cluster.ranks_per_host=1", "benchmark.start_limit_s=120")
+    # So long that each of them moves something while the others take its processor.
+    long = "benchmark.duration_s=3"
+    job = place.small("cluster.ranks_per_host=1", "benchmark.start_limit_s=120", long)
     processes = [place.start(*job) for _ in range(8)]
     outputs = [process.communicate(timeout=240) for process in processes]
 
