@@ -10,7 +10,7 @@ from .checkpoint_job import CheckpointJob, checkpoint_jobs
 from .checkpoint_metrics import checkpoint_rows, checkpointing_of, done_of, gap_of
 from .counting import COUNTED_LEAST_BYTES, COUNTERS
 from .plan import Plan, ended_launches, measured_launches
-from .rules import Finding, Severity, breach
+from .rules import Finding, Severity, breach, remark
 from .spec import JobSpec
 from .tables import numbered
 from .units import GIB
@@ -37,8 +37,6 @@ def judge_form(spec: JobSpec) -> list[Finding]:
 
 
 def _form(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
-    # Any run for trial breaks these: there they are worth a remark, not a warning.
-    remark: Severity = "info" if spec.division.name == "whatif" else "error"
     closed: Severity = "error" if spec.division.name == "closed" else "info"
     if job.count is not None and job.ranks != job.count:
         yield Finding(
@@ -56,7 +54,7 @@ def _form(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
             text="a checkpoint counts as written before it is durable",
             hint="benchmark.io.fsync=true",
         )
-    yield from _size(spec, job, remark)
+    yield from _size(spec, job)
     if {job.writes, job.reads} - {0, CHECKPOINTS}:
         yield Finding(
             rule="CKP-08",
@@ -66,22 +64,22 @@ def _form(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
             f"{CHECKPOINTS} or none of either",
             hint=f"benchmark.writes={CHECKPOINTS} benchmark.reads={CHECKPOINTS}",
         )
-    yield from _per_host(job, remark)
+    yield from _per_host(spec, job)
     if job.trains:
         yield Finding(
             rule="CKP-10",
-            severity=remark,
+            severity=remark(spec),
             key="benchmark.training",
             text="steps of training go on between checkpoints or beside them: that is no score",
             hint="benchmark.training=null",
         )
 
 
-def _size(spec: JobSpec, job: CheckpointJob, remark: Severity) -> Iterator[Finding]:
+def _size(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
     if job.scale != 1:
         yield Finding(
             rule="CKP-07",
-            severity=remark,
+            severity=remark(spec),
             key="benchmark.scale",
             text=f"files have {100 * job.scale:g} % of the bytes of the model's",
             hint="benchmark.scale=1",
@@ -90,7 +88,7 @@ def _size(spec: JobSpec, job: CheckpointJob, remark: Severity) -> Iterator[Findi
     if job.subset and not allowed:
         yield Finding(
             rule="CKP-07",
-            severity=remark,
+            severity=remark(spec),
             key="benchmark.parallelism.mode",
             text="a subset of the ranks writes a part of the checkpoint; a score may be that of "
             f"Llama 3 8B with {SUBSET_RANKS} ranks alone (Rules 4.3.5)",
@@ -98,12 +96,14 @@ def _size(spec: JobSpec, job: CheckpointJob, remark: Severity) -> Iterator[Findi
         )
 
 
-def _per_host(job: CheckpointJob, remark: Severity) -> Iterator[Finding]:
+def _per_host(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
     least = job.ranks_per_host_least
     if least > RANKS_PER_HOST:
         return
     at_limit = least == RANKS_PER_HOST
-    severity: Severity = "warning" if at_limit and remark == "error" else remark
+    severity = remark(spec)
+    if at_limit and severity == "error":
+        severity = "warning"
     yield Finding(
         rule="CKP-09",
         severity=severity,
@@ -141,7 +141,7 @@ def told_layout(facts: Mapping[str, Any]) -> Document | None:
 def _memory(spec: JobSpec, job: CheckpointJob, formula_bytes: int) -> Iterator[Finding]:
     demand_gib, memory_gib = job.demand_gib(formula_bytes), job.all_memory_gib
     if memory_gib is None:
-        severity: Severity = "info" if spec.division.name == "whatif" else "error"
+        severity = remark(spec)
         text = (
             f"whether accelerators hold a checkpoint of {demand_gib:,.2f} GiB is not known: "
             "their memory is not declared"

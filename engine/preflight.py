@@ -34,7 +34,7 @@ from .reach import (
     parse_facts,
     trouble_of,
 )
-from .rules import Finding, Severity, errors
+from .rules import Finding, Severity, errors, remark
 from .signals import StopRequests
 from .spec import JobSpec
 
@@ -438,10 +438,7 @@ def _directory_findings(
     yield from directories.judge_data_dir(probed)
     yield from directories.judge_results_dir(spec.results_dir)
     yield from directories.judge_separation(
-        spec.data_dir,
-        spec.results_dir,
-        separation,
-        "info" if spec.division.name == "whatif" else "error",
+        spec.data_dir, spec.results_dir, separation, remark(spec)
     )
     if needs is not None:
         yield from directories.judge_space(probed, needs.disk_bytes, needs.disk_arithmetic)

@@ -233,6 +233,11 @@ def breach(spec: JobSpec) -> Severity:
     return "warning" if spec.division.name == "whatif" else "error"
 
 
+def remark(spec: JobSpec) -> Severity:
+    """How grave it is to miss the form of a score: any run for trial does, worth a remark alone."""
+    return "info" if spec.division.name == "whatif" else "error"
+
+
 def _partial_stages(spec: JobSpec) -> Finding:
     left = [
         stage.name

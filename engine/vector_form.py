@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .canonical import Document
-from .rules import Finding, Severity, breach
+from .rules import Finding, Severity, breach, remark
 from .spec import JobSpec
 from .tables import noun, numbered
 from .vector_job import VectorJob, VectorTable, vector_jobs, vector_table
@@ -63,11 +63,6 @@ def _form(spec: JobSpec, job: VectorJob, table: VectorTable) -> Iterator[Finding
         yield few_queries(spec, table, "benchmark.run.queries", job.queries)
     yield from _mode(spec, job)
     yield from _closed(spec, job)
-
-
-def remark(spec: JobSpec) -> Severity:
-    """How grave it is to miss the form: any run for trial does, which is worth a remark alone."""
-    return "info" if spec.division.name == "whatif" else "error"
 
 
 def by_table(spec: JobSpec, table: VectorTable) -> Severity:

@@ -12,7 +12,7 @@ from itertools import chain
 from .canonical import Document
 from .latency import percentile_name
 from .plan import Launch, Plan, ended_launches, measured_launches
-from .rules import Finding, breach
+from .rules import Finding, breach, remark
 from .spec import JobSpec
 from .tables import noun, numbered
 from .units import GIB
@@ -22,7 +22,6 @@ from .vector_form import (
     few_queries,
     judge_class,
     judge_vector_form,
-    remark,
     source_of,
 )
 from .vector_job import VectorJob, VectorTable, vector_jobs, vector_table

@@ -16,6 +16,7 @@ from checkpoint_results import (
     written,
 )
 from conftest import Silent, request_of, stage_result
+from divisions import closed_job
 from report_texts import assert_follows_from_evidence, squeezed, text_of
 
 from mlps.engine import run as run_module
@@ -275,13 +276,7 @@ def test_summary_json_of_every_trial(play_job, capsys):
 
 # ---------------------------------------------------------------- divisions
 
-CLOSED = {
-    "division.name": "closed",
-    "division.any_workload": False,
-    "edition.workloads": ["checkpointing/quick"],
-    # Both directories of these tests are on one file system.
-    "preflight.skip": ["CAP-03"],
-}
+CLOSED = closed_job("checkpointing/quick")
 
 
 def test_closed_refuses_another_form_before_anything_is_written(play_job, player):

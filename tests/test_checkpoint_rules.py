@@ -13,6 +13,7 @@ from checkpoint_results import (
     read,
     written,
 )
+from divisions import CLOSED, DIVISIONS, FORMS, OPEN
 
 from mlps.engine.checkpoint_rules import (
     judge_accelerators,
@@ -23,18 +24,6 @@ from mlps.engine.checkpoint_rules import (
 )
 from mlps.engine.stage_rules import judge_stage_result
 
-CLOSED, OPEN = {"division.name": "closed"}, {"division.name": "open"}
-DIVISIONS = pytest.mark.parametrize(
-    ("changes", "severity"),
-    [({}, "warning"), (CLOSED, "error"), (OPEN, "error")],
-    ids=["whatif", "closed", "open"],
-)
-# What any run for trial breaks is a remark in whatif.
-FORMS = pytest.mark.parametrize(
-    ("changes", "severity"),
-    [({}, "info"), (CLOSED, "error"), (OPEN, "error")],
-    ids=["whatif", "closed", "open"],
-)
 # What the open division lets a submitter change.
 CLOSED_FORMS = pytest.mark.parametrize(
     ("changes", "severity"),

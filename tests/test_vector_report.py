@@ -6,6 +6,7 @@ import json
 
 import pytest
 from conftest import Silent, request_of, stage_result
+from divisions import closed_job
 from report_texts import assert_follows_from_evidence, squeezed, text_of
 from vector_results import (
     SECTIONS,
@@ -255,13 +256,7 @@ def test_what_makes_a_number_wrong_makes_it_unusable(play_job, sections, rule):
     assert rule in {each.rule for each in done.verdict.findings if each.severity == "error"}
 
 
-CLOSED = {
-    "division.name": "closed",
-    "division.any_workload": False,
-    "edition.workloads": ["vectordb/quick"],
-    # Both directories of these tests are on one file system.
-    "preflight.skip": ["CAP-03"],
-}
+CLOSED = closed_job("vectordb/quick")
 
 
 def test_closed_refuses_another_form_before_anything_is_written(play_job, player):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from divisions import CLOSED, DIVISIONS, FORMS, OPEN
 from vector_results import (
     COMPLETE,
     GIB,
@@ -29,18 +30,6 @@ from mlps.engine.stage_rules import judge_stage_result
 from mlps.engine.vector_form import judge_told_vectors, judge_vector_form
 from mlps.engine.vector_rules import judge_vector_score, judge_vectors
 
-CLOSED, OPEN = {"division.name": "closed"}, {"division.name": "open"}
-DIVISIONS = pytest.mark.parametrize(
-    ("changes", "severity"),
-    [({}, "warning"), (CLOSED, "error"), (OPEN, "error")],
-    ids=["whatif", "closed", "open"],
-)
-# What any run for trial breaks is a remark in whatif.
-FORMS = pytest.mark.parametrize(
-    ("changes", "severity"),
-    [({}, "info"), (CLOSED, "error"), (OPEN, "error")],
-    ids=["whatif", "closed", "open"],
-)
 # What only a provisional table asks for refuses nobody.
 TABLES = pytest.mark.parametrize(
     ("changes", "severity"),

@@ -36,6 +36,16 @@ class Workplace(JobDirectory):
             stdin=subprocess.DEVNULL,
         )
 
+    def archived(self, *words: str, exit_code: int = 0) -> tuple[str, Path]:
+        """Runs a job that ends with an exit code; what it printed, and its archive."""
+        before = self.archives()
+        done = self.run(*words)
+        assert done.returncode == exit_code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert self.leftovers() == []
+        (archive,) = set(self.archives()) - set(before)
+        return done.stdout, archive
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [MLPS, *words],
