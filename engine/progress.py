@@ -57,6 +57,11 @@ class _Meter:
             self.rate_gib_s = max(0, moved - self.bytes_before) / GIB / span_s
             self.bytes_before, self.elapsed_before_s = moved, elapsed_s
 
+    @property
+    def rate(self) -> str:
+        """The rate in words; empty in a phase that has moved nothing."""
+        return f"{self.rate_gib_s:.2f} GiB/s" if self.bytes_before else ""
+
 
 def remaining_s(event: Document) -> float | None:
     """Seconds that a stage still needs at its present pace; None where that cannot be said."""
@@ -66,19 +71,30 @@ def remaining_s(event: Document) -> float | None:
     return max(0.0, float(event.get("elapsed_s", 0.0)) * (total - done) / done)
 
 
-def fraction(event: Document) -> float:
-    """How much of a stage is done, from 0 to 1."""
-    total = float(event.get("total", 0))
-    return min(1.0, float(event.get("done", 0)) / total) if total > 0 else 0.0
+def fraction(event: Document) -> float | None:
+    """How much of a stage is done, from 0 to 1; None where it says nothing of that yet."""
+    done, total = float(event.get("done", 0)), float(event.get("total", 0))
+    return min(1.0, done / total) if done > 0 and total > 0 else None
 
 
-def clock(seconds: float | None) -> str:
-    """Minutes and seconds for people: 1:05, or --:-- where it is not known."""
-    if seconds is None:
-        return "--:--"
+def clock(seconds: float) -> str:
+    """Minutes and seconds for people: 1:05."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _known(event: Document, meter: _Meter) -> Iterator[str]:
+    """What a launch has said of how far it is, and no more than that."""
+    phase, done = event.get("phase", "working"), fraction(event)
+    yield phase if done is None else f"{phase} {done:.0%}"
+    if "elapsed_s" in event:
+        yield f"elapsed {clock(event['elapsed_s'])}"
+    left_s = remaining_s(event)
+    if left_s is not None:
+        yield f"remaining {clock(left_s)}"
+    if meter.rate:
+        yield meter.rate
 
 
 class PlainDisplay:
@@ -106,11 +122,7 @@ class PlainDisplay:
         if now - self._shown < every_s:
             return
         self._shown = now
-        self.say(
-            f"stage {self._name}: {event.get('phase', 'working')} {fraction(event):.0%}, "
-            f"elapsed {clock(event.get('elapsed_s'))}, remaining {clock(remaining_s(event))}, "
-            f"{self._meter.rate_gib_s:.2f} GiB/s"
-        )
+        self.say(f"stage {self._name}: {', '.join(_known(event, self._meter))}")
 
     def done(self, text: str) -> None:
         self.say(text)
@@ -140,13 +152,14 @@ class LiveDisplay:
     def progress(self, event: Document) -> None:
         self._meter.update(event)
         if self._task is not None:
+            done, left_s = fraction(event), remaining_s(event)
             self._progress.update(
                 self._task,
                 description=f"{self._name}: {event.get('phase', 'working')}",
-                completed=fraction(event),
-                total=1.0,
-                rate=f"{self._meter.rate_gib_s:.2f} GiB/s",
-                remaining=f"remaining {clock(remaining_s(event))}",
+                completed=done or 0.0,
+                total=None if done is None else 1.0,
+                rate=self._meter.rate,
+                remaining="" if left_s is None else f"remaining {clock(left_s)}",
             )
 
     def done(self, text: str) -> None:

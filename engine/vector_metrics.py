@@ -107,7 +107,9 @@ def _process_reads(kind: str, process: Document) -> int | None:
     """Reads of storage that the kernel counts; calls that the page cache may serve are none."""
     if kind == "mmap":
         return int(process["major_faults"])
-    return process["calls"] or None if kind == "direct" else None
+    # What is read through io_uring moves bytes, but neither asks for them in calls nor counts any.
+    in_calls = process["requested_bytes"] >= process["bytes"]
+    return process["calls"] or None if kind == "direct" and in_calls else None
 
 
 def _tells(result: Document, process: Document | None) -> bool:

@@ -47,7 +47,6 @@ def event(done, total=100, elapsed_s=10.0, **more):
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (None, "--:--"),
         (0, "0:00"),
         (5.4, "0:05"),
         (59.6, "1:00"),
@@ -76,7 +75,8 @@ def test_remaining(given, seconds):
 
 
 @pytest.mark.parametrize(
-    ("given", "part"), [(event(25), 0.25), (event(200), 1.0), (event(5, total=0), 0.0), ({}, 0.0)]
+    ("given", "part"),
+    [(event(25), 0.25), (event(200), 1.0), (event(0), None), (event(5, total=0), None), ({}, None)],
 )
 def test_fraction(given, part):
     assert fraction(given) == part
@@ -135,9 +135,16 @@ def test_an_event_with_nothing_in_it(time):
     display.stage("run", 1, 1)
     time.now += 5
     display.progress({"event": "progress"})
-    assert out.getvalue().splitlines()[-1] == (
-        "stage run: working 0%, elapsed --:--, remaining --:--, 0.00 GiB/s"
-    )
+    assert out.getvalue().splitlines()[-1] == "stage run: working"
+
+
+def test_what_a_phase_does_not_know_is_not_said(time):
+    out = io.StringIO()
+    display = PlainDisplay(out)
+    display.stage("load", 1, 1)
+    time.now += 5
+    display.progress({"phase": "building", "done": 0, "total": 100, "elapsed_s": 65.0})
+    assert out.getvalue().splitlines()[-1] == "stage load: building, elapsed 1:05"
 
 
 def test_a_terminal_gets_a_live_line_and_keeps_what_ended(monkeypatch):

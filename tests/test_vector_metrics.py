@@ -135,7 +135,7 @@ def reads(make_result, io_class, own, **changes):
     return row.get("reads_by"), row.get("read_bytes_per_query"), row.get("reads_per_query")
 
 
-def own(backend=None, process=None, calls=0, faults=0):
+def own(backend=None, process=None, calls=0, faults=0, requested=None):
     """What a backend and the kernel count, in bytes of each of 2000 queries."""
     found = {"backend": None, "process": None}
     if backend is not None:
@@ -143,7 +143,7 @@ def own(backend=None, process=None, calls=0, faults=0):
     if process is not None:
         found["process"] = {
             "bytes": 2000 * process,
-            "requested_bytes": 0,
+            "requested_bytes": 2000 * (process if requested is None else requested),
             "calls": calls,
             "major_faults": faults,
         }
@@ -156,6 +156,8 @@ def own(backend=None, process=None, calls=0, faults=0):
         ("direct", own(4096, 5000), {}, ("backend", 4096, QUERY_READS)),
         ("direct", own(None, 5000, calls=4000), {}, ("process", 5000, 2)),
         ("direct", own(None, 5000), {}, ("process", 5000, None)),
+        # Reads through io_uring are none of the calls.
+        ("direct", own(None, 5000, calls=40, requested=9), {}, ("process", 5000, None)),
         # What a backend asked for may have come from the page cache.
         ("buffered", own(4096, 500, calls=2000), {}, ("process", 500, None)),
         ("mmap", own(4096, 500, calls=9, faults=6000), {}, ("process", 500, 3)),

@@ -3,6 +3,10 @@
 Measured with zvec 0.8.0. It must be initialised before it opens a collection that another process
 has made: without that it ends the process. Its builds cannot be interrupted: one that is told to
 end goes on to its end, and only then counts as ended. The seed is not used: zvec takes none.
+
+It keeps what it has read of an index in memory of its own, by default up to 0.8 of what the machine
+has: an index of 425 MB was read once, and then no more. So a process that searches gives it the
+least that it takes, and it takes that once: a process that has made an index before is not bound.
 """
 
 from __future__ import annotations
@@ -59,6 +63,8 @@ _POLL_S = 0.2
 # Nodes of the graph lie in blocks; beside them each vector has an id and its codes.
 _BLOCK_BYTES = 4096
 _BESIDE_BYTES = 300
+# The least limit of memory that zvec takes is above 100 MiB.
+_POOL_MIB = 101
 # Measured with small sets: what zvec takes however many vectors there are.
 _MEMORY_BYTES = 128 * 2**20
 
@@ -72,11 +78,17 @@ SEARCH_KEYS: Mapping[str, Key] = {"search_ef": Key(types=(int,), default=200, le
 _MOST = {"max_degree": 100, "search_list_size": 100, "pq_chunks": 1024}
 
 
-def _zvec() -> Foreign:
+def _zvec(memory_limit_mib: int | None = None) -> Foreign:
     zvec = library("zvec", f"backend {NAME}", VECTORDB)
     with suppress(RuntimeError):  # this process has done so before
-        zvec.init(log_level=zvec.LogLevel.ERROR)
+        zvec.init(log_level=zvec.LogLevel.ERROR, memory_limit_mb=memory_limit_mib)
     return zvec
+
+
+def _searching_mib(spec: IndexSpec) -> int:
+    """Memory for a search: the codes of all vectors, and the least of the index."""
+    chunks = int(_build_of(spec)["pq_chunks"]) or spec.dimension // 2
+    return _POOL_MIB + spec.vectors * chunks // 2**20
 
 
 def _build_of(spec: IndexSpec) -> dict[str, Value]:
@@ -213,7 +225,7 @@ class ZvecReader:
     def __init__(self, directory: Path, spec: IndexSpec, search: Mapping[str, Value]) -> None:
         """Opens it read-only: other readers may be there too."""
         self._spec, self._path = spec, directory / COLLECTION
-        self._zvec = _zvec()
+        self._zvec = _zvec(_searching_mib(spec))
         self._parameter = self._zvec.DiskAnnQueryParam(list_size=_search_of(search))
         require_complete(directory, record_of(NAME, spec, _build_of(spec)))
         option = self._zvec.CollectionOption(read_only=True, enable_mmap=False)

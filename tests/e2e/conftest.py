@@ -62,8 +62,8 @@ class Workplace(JobDirectory):
         return [
             process
             for process in psutil.process_iter()
-            if re.match(r"\S*python\S* -P -m mlps\.engines\.", _command(process))
-            and words in _command(process)
+            if re.match(r"\S*python\S* -P -m mlps\.engines\.", command := _command(process))
+            and words in command
             and self._owns(process)
         ]
 

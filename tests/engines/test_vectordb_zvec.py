@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ import pytest
 from embedded_backend import EmbeddedBackend
 from vector_set import QUERIES, spec
 
-from mlps.engines.errors import JobError
+from mlps.engines.errors import EngineError, JobError
 from mlps.engines.vectordb.backends import backend_of
 
 TESTS = str(Path(__file__).parents[1])
@@ -19,6 +20,7 @@ pytest.importorskip("zvec", reason="zvec has no package for this Python")
 
 PROGRAM = """
 import sys
+from dataclasses import replace
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from vector_set import QUERIES, spec
@@ -72,3 +74,19 @@ def test_drop_leaves_a_directory_that_is_not_its_own(tmp_path):
 def test_wrong_parameters_are_errors(build, search, text):
     with pytest.raises(JobError, match=text):
         backend_of("zvec").check(spec(**build), search)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "chunks", "limit_mib"), [(100_000, 96, 110), (1_000_000, 0, 101 + 61), (10, 8, 101)]
+)
+def test_a_process_that_searches_gives_zvec_no_memory_to_keep_the_index_in(
+    tmp_path, monkeypatch, vectors, chunks, limit_mib
+):
+    import zvec
+
+    given = {}
+    monkeypatch.setattr(zvec, "init", lambda **options: given.update(options))
+    asked = replace(spec(pq_chunks=chunks), vectors=vectors, dimension=128)
+    with pytest.raises(EngineError, match="no index"):
+        backend_of("zvec").reader(tmp_path, asked, {})
+    assert given["memory_limit_mb"] == limit_mib
