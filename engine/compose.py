@@ -16,12 +16,15 @@ from typing import Any, Literal
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -233,6 +236,22 @@ def register_user_dirs(conf_dirs: Sequence[Path]) -> None:
     Plugins.instance().register(_UserDirectories)
 
 
+class _ReadOnce(ConfigRepository):
+    """Hydra's files, each read once for a composition; by itself Hydra reads them for each step."""
+
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        super().__init__(search_path)
+        self._found: dict[str, ConfigResult | None] = {}
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if config_path not in self._found:
+            self._found[config_path] = super().load_config(config_path)
+        return self._found[config_path]
+
+    def __deepcopy__(self, _: object) -> _ReadOnce:
+        return self
+
+
 @contextmanager
 def _hydra(conf_dirs: Sequence[Path]) -> Iterator[None]:
     register_user_dirs(conf_dirs)
@@ -240,6 +259,9 @@ def _hydra(conf_dirs: Sequence[Path]) -> Iterator[None]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("mlps.conf", version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            assert isinstance(loader, ConfigLoaderImpl)
+            loader.repository = _ReadOnce(loader.config_search_path)
             yield
     except MissingConfigException as error:
         raise _unknown_option(error, conf_dirs) from error
@@ -278,8 +300,8 @@ class _File:
 
 
 def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
-    cfg = hydra_compose("config", overrides=list(overrides))
     loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
     defaults = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
     sources = [item for item in loader.get_sources() if item.scheme() in ("pkg", "file")]
     files = []
@@ -290,7 +312,9 @@ def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
         source = next(item for item in sources if item.is_config(name))
         packaged = source.scheme() == "pkg"
         root = packaged_conf() if packaged else Path(source.path)
-        raw = OmegaConf.to_container(source.load_config(name).config, resolve=False)
+        found = loader.repository.load_config(name)
+        assert found is not None
+        raw = OmegaConf.to_container(found.config, resolve=False)
         assert isinstance(raw, dict)
         own = {str(key): value for key, value in raw.items() if key not in ("defaults", "hydra")}
         group, _, option = name.partition("/")
@@ -303,7 +327,8 @@ def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
                 content=_below_package(default.package, own),
             )
         )
-    return cfg, files
+    # Last: overrides are written into what has been read.
+    return hydra_compose("config", overrides=list(overrides)), files
 
 
 def _below_package(package: str | None, content: Document) -> Document:
