@@ -88,8 +88,8 @@ def compose(overrides: Sequence[str], *, conf_dirs: Sequence[Path], cwd: Path) -
     composed; everything that can be reported together with schema errors is in `problems`.
     """
     parsed = parse_overrides(overrides, multirun=False)
-    with _hydra(conf_dirs):
-        cfg, files = _load([_hydra_form(item) for item in parsed])
+    with _hydra(conf_dirs) as loader:
+        cfg, files = _load(loader, [_hydra_form(item) for item in parsed])
     problems: list[Problem] = []
     values = _plain(cfg, "", problems)
     defaults = flatten(_plain(_merged(files), "", []))
@@ -253,7 +253,7 @@ class _ReadOnce(ConfigRepository):
 
 
 @contextmanager
-def _hydra(conf_dirs: Sequence[Path]) -> Iterator[None]:
+def _hydra(conf_dirs: Sequence[Path]) -> Iterator[ConfigLoaderImpl]:
     register_user_dirs(conf_dirs)
     outer = GlobalHydra.instance().hydra  # a sweep's own Hydra, put back for its next job
     GlobalHydra.instance().clear()
@@ -262,7 +262,7 @@ def _hydra(conf_dirs: Sequence[Path]) -> Iterator[None]:
             loader = GlobalHydra.instance().config_loader()
             assert isinstance(loader, ConfigLoaderImpl)
             loader.repository = _ReadOnce(loader.config_search_path)
-            yield
+            yield loader
     except MissingConfigException as error:
         raise _unknown_option(error, conf_dirs) from error
     except yaml.MarkedYAMLError as error:
@@ -299,9 +299,7 @@ class _File:
         return f"conf/{group}{self.option}.yaml" if self.packaged else str(self.path)
 
 
-def _load(overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
-    loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
+def _load(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[DictConfig, list[_File]]:
     defaults = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
     sources = [item for item in loader.get_sources() if item.scheme() in ("pkg", "file")]
     files = []

@@ -20,7 +20,6 @@ pytest.importorskip("zvec", reason="zvec has no package for this Python")
 
 PROGRAM = """
 import sys
-from dataclasses import replace
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from vector_set import QUERIES, spec
