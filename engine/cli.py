@@ -144,7 +144,7 @@ def _dispatch(line: CommandLine) -> int:
 
 
 def _run_command(line: CommandLine) -> int:
-    from . import commands, processes
+    from . import archive_commands, commands, processes
 
     processes.adopt_orphans()
     jobs = {
@@ -157,9 +157,9 @@ def _run_command(line: CommandLine) -> int:
     if line.command in jobs:
         return jobs[line.command](line.words, config_dirs=line.config_dirs, as_json=line.as_json)
     paths = {
-        "verify": commands.verify,
-        "report": commands.report,
-        "history": commands.history,
+        "verify": archive_commands.verify,
+        "report": archive_commands.report,
+        "history": archive_commands.history,
         "rerun": commands.rerun,
         "resume": commands.resume,
     }

@@ -1,21 +1,18 @@
-"""The commands behind `mlps WORD`. Each takes its arguments and returns an exit code."""
+"""The commands that compose or run jobs. Each takes its arguments and returns an exit code."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import archive as files
-from .archive import Archive
-from .canonical import Document, pretty_json
+from .arguments import one_path, print_json
+from .canonical import Document
 from .checkpoint_plan import checkpoint_size_of
-from .checkpoint_summary import checkpoint_summaries
 from .checkup import checkup_document, write_checkup
-from .errors import ArchiveError, Interrupted
+from .errors import Interrupted
 from .facts_report import facts_document, write_facts
 from .foreign import Command
 from .host_documents import traits_of
@@ -25,20 +22,15 @@ from .jobs import PreparedJob, prepare
 from .preflight import check_machine
 from .progress import open_display
 from .replay import rerun_request, resume_request
-from .report import csv_report, headline, read_published, write_report
+from .report import read_published, write_report
 from .rules import Finding, errors, judge_job
 from .run import Report, Request, ask_hosts, fresh_request, run_job
 from .signals import catch_stop_requests
 from .sweep import refuse_single_job, run_sweep, write_sweep
-from .tables import numbered, write_table
-from .training_job import training_jobs
+from .tables import numbered
 from .training_plan import sizing_lines, sizing_of
 from .training_rules import judge_known_size
-from .training_summary import dlio_summaries
-from .vector_job import vector_jobs
 from .vector_plan import vector_size_of
-from .vector_summary import vector_summaries
-from .verify import Verification, read_evidence, verify_archive
 
 
 def run(overrides: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
@@ -52,7 +44,7 @@ def sweep(overrides: Sequence[str], *, config_dirs: Sequence[Path], as_json: boo
     """`mlps -m overrides`: one job for each combination."""
     directory, document = run_sweep(overrides, config_dirs, sys.stderr)
     if as_json:
-        _print_json(document | {"path": str(directory)})
+        print_json(document | {"path": str(directory)})
     else:
         write_sweep(sys.stdout, document)
         sys.stderr.write(f"sweep {directory}\n")
@@ -82,7 +74,7 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
         extra |= {} if sizing is None else {"sizing": sizing.as_document()}
         extra |= {} if checkpoint is None else {"checkpoint": checkpoint.as_document()}
         extra |= {} if vectors is None else {"vectordb": vectors.as_document()}
-        _print_json(job.plan.as_document() | extra)
+        print_json(job.plan.as_document() | extra)
     else:
         _show_notes(job.composition.notes)
         sizes = [] if sizing is None else [*sizing_lines(sizing)]
@@ -100,7 +92,7 @@ def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bo
     if stops.asked:
         raise Interrupted(f"stopped by {stops.first}")
     if as_json:
-        _print_json(checkup_document(machine))
+        print_json(checkup_document(machine))
     else:
         _show_notes(job.composition.notes)
         write_checkup(sys.stdout, machine, job.spec)
@@ -119,7 +111,7 @@ def facts(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: boo
         raise Interrupted(f"stopped by {stops.first}")
     findings = [*judge_likeness(traits_of(hosts))]
     if as_json:
-        _print_json(facts_document(hosts, findings))
+        print_json(facts_document(hosts, findings))
     else:
         _show_notes(job.composition.notes)
         write_facts(sys.stdout, hosts, findings)
@@ -133,105 +125,14 @@ def _job_of(arguments: Sequence[str], config_dirs: Sequence[Path]) -> PreparedJo
     return prepare(words, config_dirs)
 
 
-def verify(arguments: Sequence[str], *, as_json: bool) -> int:
-    """`mlps verify PATH...`: recompute everything that archives claim."""
-    paths = _paths("verify", arguments)
-    found = [verify_archive(archive) for path in paths for archive in _archives_at(path)]
-    if as_json:
-        _print_json([verification.as_document() for verification in found])
-    else:
-        for verification in found:
-            _write_verification(verification)
-    return max(verification.exit_code for verification in found)
-
-
-def report(arguments: Sequence[str], *, as_json: bool) -> int:
-    """`mlps report PATH...`: the numbers of archives."""
-    parser = _parser("report")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    parser.add_argument("--csv", action="store_true", help="one line per metric")
-    parser.add_argument("--dlio", action="store_true", help="DLIO's summary.json of each run")
-    parser.add_argument(
-        "--vdbbench", action="store_true", help="vdbbench's summary and statistics of each run"
-    )
-    options = parser.parse_args(arguments)
-    archives = [
-        files.open_archive(archive) for path in options.paths for archive in _archives_at(path)
-    ]
-    published = [read_published(archive) for archive in archives]
-    if options.dlio:
-        _print_json(_dlio_documents(archives))
-        return 0
-    if options.vdbbench:
-        _print_json(_vdbbench_documents(archives))
-        return 0
-    if as_json:
-        _print_json([item.as_document() for item in published])
-    elif options.csv:
-        sys.stdout.write(csv_report(published))
-    else:
-        for item in published:
-            write_report(sys.stdout, item)
-    return 0
-
-
-def _dlio_documents(archives: Sequence[Archive]) -> Document:
-    """The summary.json of every trial of training or checkpointing, by its run and stage."""
-    found: Document = {}
-    for archive in archives:
-        evidence = read_evidence(archive)
-        told = (evidence.outcomes, evidence.results, evidence.hosts_start)
-        summaries = [
-            *dlio_summaries(evidence.plan, training_jobs(evidence.spec), *told),
-            *checkpoint_summaries(evidence.plan, *told),
-        ]
-        found |= {f"{archive.run_id}/{name}": document for name, document in summaries}
-    if not found:
-        raise ArchiveError(
-            "no archive holds a run of training or of checkpointing that has ended well"
-        )
-    return found
-
-
-def _vdbbench_documents(archives: Sequence[Archive]) -> Document:
-    """The files of vdbbench of every load and run of vector search, by its run and stage."""
-    found: Document = {}
-    for archive in archives:
-        evidence = read_evidence(archive)
-        summaries = vector_summaries(
-            evidence.plan, vector_jobs(evidence.spec), evidence.outcomes, evidence.results
-        )
-        found |= {f"{archive.run_id}/{name}": documents for name, documents in summaries}
-    if not found:
-        raise ArchiveError("no archive holds vector search that has ended well")
-    return found
-
-
-def history(arguments: Sequence[str], *, as_json: bool) -> int:
-    """`mlps history`: the archives of a results directory, oldest first."""
-    parser = _parser("history")
-    parser.add_argument("results_dir", nargs="?", type=Path, default=Path("results"))
-    results_dir = parser.parse_args(arguments).results_dir.absolute()
-    if not results_dir.is_dir():
-        raise ArchiveError(f"{results_dir} is not a directory", hint="mlps history RESULTS_DIR")
-    entries = [_history_entry(archive) for archive in files.listed_archives(results_dir)]
-    if as_json:
-        _print_json(entries)
-    else:
-        names = ("run_id", "status", "verdict", "headline")
-        rows = [tuple(str(entry[name] or "") for name in names) for entry in entries]
-        write_table(sys.stdout, ("run", "status", "verdict", "result"), rows)
-    return 0
-
-
 def rerun(arguments: Sequence[str], *, as_json: bool) -> int:
     """`mlps rerun ARCHIVE`: the same job once more."""
-    return _run(rerun_request(_one_path("rerun", arguments)), (), as_json)
+    return _run(rerun_request(one_path("rerun", arguments)), (), as_json)
 
 
 def resume(arguments: Sequence[str], *, as_json: bool) -> int:
     """`mlps resume ARCHIVE`: the rest of a job."""
-    return _run(resume_request(_one_path("resume", arguments)), (), as_json)
+    return _run(resume_request(one_path("resume", arguments)), (), as_json)
 
 
 # ---------------------------------------------------------------- running and showing
@@ -248,7 +149,7 @@ def _run(request: Request, notes: Sequence[str], as_json: bool) -> int:
 def _show_run(done: Report, as_json: bool) -> None:
     published = read_published(done.archive)
     if as_json:
-        _print_json(published.as_document() | {"exit_code": done.verdict.exit_code})
+        print_json(published.as_document() | {"exit_code": done.verdict.exit_code})
     else:
         write_report(sys.stdout, published)
     sys.stderr.write(f"archive {done.archive.root}\n")
@@ -295,56 +196,3 @@ def _write_command(command: Command) -> None:
     for name, lines in document["files"].items():
         print(f"  with {name}:")
         print("".join(f"    {line}\n" for line in lines), end="")
-
-
-def _write_verification(verification: Verification) -> None:
-    state = "valid" if verification.exit_code == 0 else "NOT VALID"
-    print(f"{verification.run_id}: {state}, verdict {verification.verdict}")
-    for finding in verification.findings:
-        print(f"  {finding}")
-
-
-def _history_entry(archive: Archive) -> Document:
-    entry: Document = {"run_id": archive.run_id, "path": str(archive.root)}
-    if not archive.sealed:
-        return entry | {"status": "unfinished", "verdict": None, "headline": None}
-    try:
-        published = read_published(archive)
-    except ArchiveError as error:
-        return entry | {"status": "unreadable", "verdict": None, "headline": error.message}
-    return entry | {
-        "status": published.result["status"],
-        "verdict": published.verdict["verdict"],
-        "headline": headline(published.result),
-    }
-
-
-def _archives_at(path: Path) -> list[Path]:
-    """The archive at a path, or all archives of a results directory."""
-    if path.is_dir() and not (path / files.JOB).exists():
-        found = [archive.root for archive in files.listed_archives(path)]
-        if found:
-            return found
-    return [path]
-
-
-def _parser(name: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"mlps {name}", allow_abbrev=False)
-
-
-def _paths(name: str, arguments: Sequence[str]) -> list[Path]:
-    parser = _parser(name)
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    paths: list[Path] = parser.parse_args(arguments).paths
-    return paths
-
-
-def _one_path(name: str, arguments: Sequence[str]) -> Path:
-    parser = _parser(name)
-    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
-    path: Path = parser.parse_args(arguments).archive
-    return path
-
-
-def _print_json(document: object) -> None:
-    sys.stdout.write(pretty_json(document).decode())

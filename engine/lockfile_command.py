@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import metadata, requires
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 from packaging.utils import InvalidName, canonicalize_name
 
 from . import processes
 from .archive import write_whole
+from .arguments import Parser
 from .canonical import pretty_json
 from .environment import installed_versions, mlps_version
 from .errors import ArchiveError, ConfigError, PreflightError
@@ -55,13 +56,6 @@ _PYTHON_VERSION = re.compile(r"3\.\d{1,2}$")
 _EXTRA = re.compile(r"""extra == (["'])([^"']*)\1""")
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are errors of the project's form."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
-
-
 def lockfile(
     arguments: Sequence[str],
     *,
@@ -81,7 +75,7 @@ def lockfile(
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line after `mlps lockfile`. Raises ConfigError."""
-    parser = _Parser(
+    parser = Parser(
         prog="mlps lockfile",
         description="Pins the packages that a benchmark runs with, and checks them.",
         allow_abbrev=False,
@@ -92,7 +86,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _add_generate(words: argparse._SubParsersAction[_Parser]) -> None:
+def _add_generate(words: argparse._SubParsersAction[Parser]) -> None:
     summary = "pin mlps's own packages, or those of a pyproject.toml, through uv"
     parser = words.add_parser("generate", help=summary, description=summary, allow_abbrev=False)
     add = parser.add_argument
@@ -108,7 +102,7 @@ def _add_generate(words: argparse._SubParsersAction[_Parser]) -> None:
     extras.add_argument("--all", action="store_true", help="with all extras")
 
 
-def _add_verify(words: argparse._SubParsersAction[_Parser]) -> None:
+def _add_verify(words: argparse._SubParsersAction[Parser]) -> None:
     summary = "compare the packages of the running Python with a lock file"
     parser = words.add_parser(
         "verify", help=summary, description=summary, allow_abbrev=False,

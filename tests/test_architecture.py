@@ -104,7 +104,7 @@ def test_engines_know_no_yaml_and_no_schema():
 
 def test_only_some_modules_know_yaml_and_mpi():
     assert {path.name for path in ENGINE if "yaml" in top_level(path)} == {
-        "archive.py", "compose.py", "options.py", "sweep.py",
+        "archive.py", "compose.py", "options.py", "plain_files.py", "sweep.py",
     }  # fmt: skip
     assert not [path for path in ENGINE if top_level(path) & {"mpi4py", "numpy"}]
 
@@ -203,7 +203,9 @@ def test_only_main_modules_end_the_process():
 
 
 def test_only_the_command_line_prints():
-    others = [path for path in ENGINE if path.name not in ("cli.py", "commands.py")]
+    others = [
+        path for path in ENGINE if path.name not in ("cli.py", "commands.py", "archive_commands.py")
+    ]
     assert calls_of(others, {"print"}) == []
 
 

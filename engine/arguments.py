@@ -1,0 +1,45 @@
+"""What commands take: their paths and flags, and how they write JSON."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from .canonical import pretty_json
+from .errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are errors of the project's form."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
+
+
+def parser_of(command: str) -> Parser:
+    """The parser of `mlps COMMAND`."""
+    return Parser(prog=f"mlps {command}", allow_abbrev=False)
+
+
+def paths_of(command: str, arguments: Sequence[str]) -> list[Path]:
+    """The paths that a command is given, at least one. Raises ConfigError."""
+    parser = parser_of(command)
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    paths: list[Path] = parser.parse_args(arguments).paths
+    return paths
+
+
+def one_path(command: str, arguments: Sequence[str]) -> Path:
+    """The archive that a command is given. Raises ConfigError."""
+    parser = parser_of(command)
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
+    path: Path = parser.parse_args(arguments).archive
+    return path
+
+
+def print_json(document: object) -> None:
+    """Write a document to standard output."""
+    sys.stdout.write(pretty_json(document).decode())
