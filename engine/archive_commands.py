@@ -12,13 +12,14 @@ from .arguments import parser_of, paths_of, print_json
 from .canonical import Document
 from .checkpoint_summary import checkpoint_summaries
 from .errors import ArchiveError
+from .evidence import read_evidence
 from .report import csv_report, headline, read_published, write_report
 from .tables import write_table
 from .training_job import training_jobs
 from .training_summary import dlio_summaries
 from .vector_job import vector_jobs
 from .vector_summary import vector_summaries
-from .verify import Verification, read_evidence, verify_archive
+from .verify import Verification, verify_archive
 
 
 def verify(arguments: Sequence[str], *, as_json: bool) -> int:

@@ -125,6 +125,7 @@ class _Host:
     columns: Mapping[str, Sequence[str]]
     ticks: int = 0
     missed: int = 0
+    last: int = -1
     seen_unix_s: float = 0.0
     end: Document | None = None
     sums: dict[str, _Sums] = field(default_factory=dict)
@@ -145,6 +146,8 @@ class _Reader:
         elif kind == "series":
             self._interval_s = float(entry["interval_s"])
         elif kind == "start":
+            if entry["host"] in self._hosts:
+                raise ValueError("the sampler of a host starts twice")
             self._hosts[entry["host"]] = _Host(
                 start_unix_s=entry["start_unix_s"],
                 interval_s=entry["interval_s"],
@@ -159,6 +162,9 @@ class _Reader:
             raise ValueError(f"a line is of no known kind: {kind}")
 
     def _tick(self, host: _Host, entry: Document) -> None:
+        if entry["n"] <= host.last:
+            raise ValueError(f"tick {entry['n']} of a host follows its tick {host.last}")
+        host.last = entry["n"]
         host.missed += entry.get("missed", 0)
         length_s = entry.get("dt_ms", 1000 * host.interval_s) / 1000
         if entry.get("partial"):

@@ -14,7 +14,8 @@ from mlps.engine.errors import ArchiveError
 from mlps.engine.replay import finished_launches, rerun_request, resume_request
 from mlps.engine.run import run_job
 from mlps.engine.signals import StopRequests
-from mlps.engine.verify import read_evidence, verify_archive
+from mlps.engine.evidence import read_evidence
+from mlps.engine.verify import verify_archive
 
 
 @pytest.fixture
