@@ -260,6 +260,7 @@ def manifest_flaws(archive: Archive) -> tuple[dict[str, str], list[tuple[str, st
     except ArchiveError as error:
         return {}, [(MANIFEST, error.message)]
     listed, flaws = _parse_manifest(text)
+    # A name that is no UTF-8 cannot be in a manifest, nor be shown as it is.
     present = set(file_names(archive))
     flaws += [(name, "is missing") for name in sorted(set(listed) - present)]
     flaws += [(name, "is not in the manifest") for name in sorted(present - set(listed))]
@@ -274,7 +275,7 @@ def _parse_manifest(text: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]
     flaws = []
     for number, line in enumerate(text.decode(errors="replace").split("\n")[:-1], 1):
         match = _MANIFEST_LINE.match(line)
-        if match is None or not _is_inside(match[2]):
+        if match is None or not is_inside(match[2]):
             flaws.append((MANIFEST, f"line {number} cannot be read"))
         else:
             listed[match[2]] = match[1]
@@ -284,7 +285,8 @@ def _parse_manifest(text: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]
     return listed, flaws
 
 
-def _is_inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
+    """Whether a name leads nowhere but below the directory that it is in."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts
 
@@ -314,3 +316,12 @@ def listed_archives(results_dir: Path) -> Sequence[Archive]:
         return ()
     found = [Archive(root=path) for path in results_dir.iterdir() if (path / JOB).is_file()]
     return tuple(sorted(found, key=lambda archive: archive.run_id))
+
+
+def archives_at(path: Path) -> list[Path]:
+    """The archive at a path, or all archives of a results directory."""
+    if path.is_dir() and not (path / JOB).exists():
+        found = [archive.root for archive in listed_archives(path)]
+        if found:
+            return found
+    return [path]

@@ -12,6 +12,7 @@ from .compose import Origin, flatten
 from .errors import ConfigError
 from .foreign import FAMILY as FOREIGN
 from .spec import JobSpec
+from .tables import printable
 
 # Reasons of an outcome that somebody asked for.
 STOPPED = ("stop", "killed")
@@ -137,9 +138,10 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        place = " ".join(part for part in (self.host, self.key) if part)
+        place = " ".join(printable(part) for part in (self.host, self.key) if part)
         head = f"{self.severity} {self.rule}" + (f" {place}" if place else "")
-        return f"{head}: {self.text}" + (f"\n  hint: {self.hint}" if self.hint else "")
+        hint = f"\n  hint: {printable(self.hint)}" if self.hint else ""
+        return f"{head}: {printable(self.text)}{hint}"
 
 
 def from_document(entry: Document) -> Finding:

@@ -29,6 +29,7 @@ from .host_documents import HostFacts, host_facts_of, hosts_text, totals
 from .hosts import host_ranges
 from .launch import RUN_VARIABLE
 from .monitor import Monitor
+from .plain_files import walk
 from .plan import Launch, Plan, without_hosts
 from .preflight import Machine, check_machine
 from .progress import Display
@@ -424,6 +425,8 @@ def _clean_up_unarchived(runner: _Runner, broken: Launch) -> None:
 def _take_over(runner: _Runner, launch: Launch) -> tuple[Document, Document | None]:
     """Copy a finished stage from the archive that is resumed, byte for byte."""
     archive, source = runner.archive, runner.request.finished[launch.name]
+    if odd := next((each.name for each in walk(source) if each.kind in ("link", "other")), None):
+        raise ArchiveError(f"{source / odd} is not copied: it is no plain file")
     files.make_stage(archive, launch.name)
     try:
         shutil.copytree(

@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -397,7 +397,8 @@ def _short_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(preflight, "_needs", _modest_needs)
     patch.setattr(preflight, "_probe_here", _facts_here)
     patch.setattr(run, "collect_facts", _one_host)
-    patch.setattr(run, "supervise", _Clock())
+    patch.setattr(run, "supervise", _CLOCK)
+    patch.setattr(run, "datetime", _Ahead)
 
 
 class _Clock:
@@ -420,6 +421,17 @@ class _Clock:
             outcome = replace(outcome, result=result, result_line=json.dumps(result).encode())
         self.ahead_s += length_s
         return replace(outcome, elapsed_s=(outcome.elapsed_s or 0.0) + length_s)
+
+
+_CLOCK = _Clock()
+
+
+class _Ahead(datetime):
+    """The time of day of played jobs."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(seconds=_CLOCK.ahead_s)
 
 
 def _one_host(*_arguments: object, **_settings: object) -> tuple[Probed, ...]:

@@ -321,10 +321,13 @@ def test_verify_gives_the_highest_code_of_all(mlps, sealed, tmp_path):
     (other / files.JOB).write_text("{}")
     code, out, _ = mlps("verify", sealed.root, other)
     assert code == 6
-    assert out.splitlines()[:3] == [
+    assert out.splitlines() == [
         f"{sealed.run_id}: valid, verdict WHATIF",
         f"{other.name}: NOT VALID, verdict none",
+        "  of the archive: 1 finding",
         "  error EVD-01 MANIFEST.sha256: it has no seal: its job is still running, or was killed",
+        f"  hint: mlps resume {other}",
+        "2 archives: 1 valid, 1 not, 1 error",
     ]
     code, out, _ = mlps("verify", tmp_path, "--json")
     assert (code, [entry["valid"] for entry in json.loads(out)]) == (6, [True, False])

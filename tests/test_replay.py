@@ -11,10 +11,10 @@ import pytest
 from mlps.engine import archive as files
 from mlps.engine.environment import host_name
 from mlps.engine.errors import ArchiveError
+from mlps.engine.evidence import read_evidence
 from mlps.engine.replay import finished_launches, rerun_request, resume_request
 from mlps.engine.run import run_job
 from mlps.engine.signals import StopRequests
-from mlps.engine.evidence import read_evidence
 from mlps.engine.verify import verify_archive
 
 
