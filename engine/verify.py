@@ -12,13 +12,20 @@ from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json, sha256_hex
 from .errors import ArchiveError
-from .evidence import FORM_ERRORS, USABLE, Evidence, Reading, read_what_there_is
+from .evidence import (
+    FORM_ERRORS,
+    USABLE,
+    Evidence,
+    Reading,
+    overrides_text,
+    read_what_there_is,
+)
 from .evidence_rules import judge_evidence
 from .foreign_evidence import derived_files
 from .host_documents import hosts_text
 from .plan import Launch, without_hosts
 from .rules import Finding
-from .verdict import make_result, make_verdict, overrides_text
+from .verdict import make_result, make_verdict
 
 # (rule, file, what it must hold)
 Derived = tuple[str, str, bytes]
