@@ -253,6 +253,7 @@ def _read_stages(
         text = f"stages of the plan are not in the archive: {', '.join(missing)}"
         reading.findings.append(Finding(rule="EVD-06", severity="error", key="stages", text=text))
     reading.lost |= {files.stage_file(name, files.OUTCOME) for name in missing}
+    strangers = []
     for name, launch in launches.items():
         place = files.stage_file(name, files.OUTCOME)
         outcome = reading.take(place, "EVD-03", partial(_outcome, archive, place))
@@ -266,6 +267,10 @@ def _read_stages(
         )
         if place in reading.lost:
             continue
+        if result is not None and {*outcome["job_sha256"]} - {inputs.spec.sha256}:
+            strangers.append(name)
+            reading.lost.add(place)
+            continue
         flaws: list[str] = []
         if outcome["status"] in USABLE and not launch.is_foreign:
             flaws = result_flaws(result, launch, inputs.spec.sha256, _table(outcome))
@@ -274,6 +279,9 @@ def _read_stages(
             reading.lose(place, "EVD-06", f"is no result of this stage: {'; '.join(flaws)[:500]}")
         else:
             results[name] = result
+    if strangers:
+        text = f"ranks had another job than the archived one: {', '.join(strangers)}"
+        reading.findings.append(Finding(rule="EVD-06", severity="error", key="stages", text=text))
     return outcomes, results
 
 

@@ -217,13 +217,13 @@ def _copies(evidence: Evidence) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for launch in evidence.plan.launches:
         result = evidence.results.get(launch.name)
-        if (
-            result is None
-            or launch.is_foreign
-            or not any(io["total_operations"] for io in result["io"].values())
-        ):
+        if result is None or launch.is_foreign:
             continue
-        measured = {name: io["latency"] for name, io in result["io"].items()}
+        points = (result.get("vectordb") or {}).get("points", ())
+        measured = [io["latency"] for io in result["io"].values() if io["total_operations"]]
+        measured += [point["latency"] for point in points if point["queries"]]
+        if not measured:
+            continue
         digest = sha256_hex(canonical_json([measured, result["ranks"]]))
         if digest in seen:
             text = f"its latencies and ranks are those of {seen[digest]}: one is a copy"

@@ -174,19 +174,20 @@ class _Check:
     def _strangers(self) -> Iterator[Finding]:
         """Files that no run leaves, and stages that the plan does not have."""
         stages = {launch.name for launch in self.evidence.plan.launches}
-        unknown: dict[str, None] = {}
+        others: dict[str, None] = {}
         for name in files.file_names(self.reading.archive):
             if name in self.reading.lost or name in _ROOT_FILES:
                 continue
             first, _, rest = name.partition("/")
             stage, _, file = rest.partition("/")
             if first == "stages" and stage not in stages:
-                unknown[f"stages/{stage}"] = None
+                others[stage] = None
             elif first != "stages" or not _of_stage(file):
-                unknown[name] = None
-        for name in unknown:
-            text = "is not what a run of this job leaves"
-            yield Finding(rule="EVD-06", severity="error", key=name, text=text)
+                text = "is not what a run of this job leaves"
+                yield Finding(rule="EVD-06", severity="error", key=name, text=text)
+        if others:
+            text = f"stages that the plan does not have are in the archive: {', '.join(others)}"
+            yield Finding(rule="EVD-06", severity="error", key="stages", text=text)
 
     # ------------------------------------------------------------ what follows from what
 
