@@ -11,7 +11,7 @@ from typing import Any
 from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json, sha256_hex
-from .errors import ArchiveError
+from .errors import ArchiveError, ConfigError
 from .evidence import (
     FORM_ERRORS,
     USABLE,
@@ -23,7 +23,9 @@ from .evidence import (
 from .evidence_rules import judge_evidence
 from .foreign_evidence import derived_files
 from .host_documents import hosts_text
+from .jobs import conf_dirs
 from .plan import Launch, without_hosts
+from .recomposition import judge_composition
 from .rules import Finding
 from .verdict import make_result, make_verdict
 
@@ -130,7 +132,7 @@ class _Check:
 
     def findings(self) -> tuple[list[Finding], tuple[Finding, ...]]:
         """What is wrong with the archive, and what the rules say of the job."""
-        found: list[Finding] = [*self._strangers()]
+        found: list[Finding] = [*self._strangers(), *self._composition()]
         for derived in (self._of_inputs, self._of_stages, self._of_hosts):
             for rule, name, expected in derived():
                 found += self._compared(rule, name, expected)
@@ -188,6 +190,15 @@ class _Check:
         if others:
             text = f"stages that the plan does not have are in the archive: {', '.join(others)}"
             yield Finding(rule="EVD-06", severity="error", key="stages", text=text)
+
+    def _composition(self) -> list[Finding]:
+        archive, spec = self.reading.archive, self.evidence.spec
+        provenance = files.read_document(archive.path(files.PROVENANCE))
+        try:
+            return [*judge_composition(spec, provenance, conf_dirs(()))]
+        except (ArchiveError, ConfigError, *FORM_ERRORS) as error:
+            text = f"where the job came from cannot be read: {error}"
+            return [Finding(rule="EVD-02", severity="error", key=files.PROVENANCE, text=text)]
 
     # ------------------------------------------------------------ what follows from what
 

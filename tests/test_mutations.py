@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closed_runs import FAMILIES, closed_runs  # noqa: F401 - a fixture
+from closed_runs import FAMILIES, HERE, closed_runs  # noqa: F401 - a fixture
 from small_limits import small_limits
 
 from mlps.engine import archive as files
@@ -297,7 +297,7 @@ COMMON = [
     # Everything rebuilt.
     ("a stage that is none", lambda f: (f.path("stages/99-run-9").mkdir(), f.put("stages/99-run-9/x", b"")), {"EVD-06"}),
     ("a file that is none", lambda f: f.put("better.json", b"{}"), {"EVD-06"}),
-    ("job of other ranks", of_job(update(seed=43), everywhere=False), {"EVD-06"}, Forged.replan),
+    ("job of other ranks", of_job(update(seed=43), everywhere=False), {"EVD-02", "EVD-06"}, Forged.replan),
     ("another host", of_outcome("clean", update(hosts=["other"])), {"EVD-06"}),
     ("job begins late", of_file(files.ENVIRONMENT, update(started_utc="2099-01-01T00:00:00+00:00")), {"EVD-05"}),
     ("a failed stage", of_outcome("clean", update(status="failed", reason="exit", message="x")), {"RUN-01"}),
@@ -322,7 +322,7 @@ MUTATIONS = [
     Mutation("low AU", "training", of_result("run-0", lambda r: [e.update(au_nominal_sum_pct=10.0) for e in r["training"]["epochs"]]), {"TRN-02", "TRN-03"}),
     Mutation("an epoch missing", "training", of_result("run-0", lambda r: r["training"]["epochs"].pop()), {"TRN-06"}),
     Mutation("fewer steps", "training", of_result("run-0", lambda r: r["training"]["epochs"][0].update(steps=3)), {"TRN-06"}),
-    Mutation("dataset too small", "training", of_job(inside("benchmark", "dataset", "train", files=6)), {"TRN-01", "TRN-08"}),
+    Mutation("dataset too small", "training", of_job(inside("benchmark", "dataset", "train", files=6)), {"EVD-02", "TRN-01", "TRN-08"}),
     Mutation("other files", "training", of_result("generate", inside("dataset", train_files=800)), {"TRN-08"}),
     Mutation("foreign dataset", "training", of_result("generate", inside("dataset", made_by="other")), {"TRN-07"}),
     Mutation("measured too early", "training", shift("run-0", -60), {"EVD-05"}),
@@ -333,21 +333,26 @@ MUTATIONS = [
     Mutation("quick latencies", "training", of_result("run-0", scale(0.01, "io", "read", "latency", "sum")), {"EVD-07"}),
     Mutation("counts of latencies", "training", of_result("run-0", scale(9, "io", "read", "latency", "count", 0)), {"EVD-06"}),
     Mutation("time of steps", "training", of_result("run-0", scale(9, "training", "epochs", 0, "compute_sum_s")), {"EVD-06"}),
-    Mutation("another division", "training", of_file(files.PROVENANCE, lambda p: p["values"]["seed"].update({"from": "user"})), {"JOB-02"}),
-    Mutation("stages left out", "training", of_job(update(stages=["generate", "run"])), {"EVD-06"}, Forged.replan),
+    Mutation("another division", "training", of_file(files.PROVENANCE, lambda p: p["values"]["seed"].update({"from": "user"})), {"EVD-02", "JOB-02"}),
+    Mutation("stages left out", "training", of_job(update(stages=["generate", "run"])), {"EVD-02", "EVD-06"}, Forged.replan),
     Mutation("mismatches", "training", of_result("generate", inside("verify", mismatches=3)), {"RES-02"}),
     Mutation("preflight skipped", "training", of_file(files.ENVIRONMENT, lambda e: e["preflight"].append({"rule": "CAP-03", "severity": "error", "key": "results_dir", "text": "same file system", "hint": None, "host": None})), {"CAP-03"}),
+    # A job that nobody was given: its files and overrides make another one.
+    Mutation("fewer epochs asked for", "training", of_job(inside("benchmark", "train", epochs=1)), {"EVD-02", "TRN-06"}),
+    Mutation("a shorter computation", "training", of_job(inside("benchmark", "train", computation_s=0.01)), {"EVD-02"}),
+    Mutation("a lower AU asked for", "training", of_job(inside("benchmark", au_least_pct=1)), {"EVD-02"}),
+    Mutation("another seed", "training", of_job(update(seed=43)), {"EVD-02"}),
     # ------------------------------------------------------------ checkpointing
     Mutation("fewer written", "checkpointing", of_result("write", lambda r: (r["checkpointing"]["checkpoints"].pop(), r["checkpointing"].update(planned=9))), {"CKP-03"}),
     Mutation("fewer read", "checkpointing", of_result("read", lambda r: r["checkpointing"]["checkpoints"].pop()), {"EVD-06"}, Forged.seal),
-    Mutation("nine of ten", "checkpointing", of_job(inside("benchmark", writes=9)), {"CKP-08", "CKP-03"}),
+    Mutation("nine of ten", "checkpointing", of_job(inside("benchmark", writes=9)), {"EVD-02", "CKP-08", "CKP-03"}),
     Mutation("gap too long", "checkpointing", of_result("read", scale(0, "checkpointing", "source", "end_unix_s")), {"CKP-05", "EVD-05"}),
     Mutation("negative gap", "checkpointing", of_result("read", lambda r: r["checkpointing"]["source"].update(end_unix_s=r["window"]["start_unix_s"] + 9)), {"CKP-05", "EVD-05"}),
-    Mutation("no fsync", "checkpointing", of_job(lambda j: j["benchmark"]["io"].update(fsync=False)), {"CKP-06"}),
-    Mutation("a part of the bytes", "checkpointing", of_job(inside("benchmark", scale=0.5)), {"CKP-07"}),
-    Mutation("a subset", "checkpointing", of_job(inside("benchmark", "parallelism", mode="subset")), {"CKP-07"}),
-    Mutation("small accelerators", "checkpointing", of_job(inside("benchmark", "accelerator", memory_gib=0.0001)), {"CKP-01"}),
-    Mutation("more accelerators asked for", "checkpointing", of_job(inside("benchmark", "accelerator", count=8)), {"CKP-02"}),
+    Mutation("no fsync", "checkpointing", of_job(lambda j: j["benchmark"]["io"].update(fsync=False)), {"EVD-02", "CKP-06"}),
+    Mutation("a part of the bytes", "checkpointing", of_job(inside("benchmark", scale=0.5)), {"EVD-02", "CKP-07"}),
+    Mutation("a subset", "checkpointing", of_job(inside("benchmark", "parallelism", mode="subset")), {"EVD-02", "CKP-07"}),
+    Mutation("small accelerators", "checkpointing", of_job(inside("benchmark", "accelerator", memory_gib=0.0001)), {"EVD-02", "CKP-01"}),
+    Mutation("more accelerators asked for", "checkpointing", of_job(inside("benchmark", "accelerator", count=8)), {"EVD-02", "CKP-02"}),
     Mutation("no eviction", "checkpointing", of_result("read", lambda r: [c.update(resident_pct=50.0) for c in r["checkpointing"]["checkpoints"]]), {"CKP-04"}),
     Mutation("smaller checkpoints", "checkpointing", of_result("write", scale(0.5, "checkpointing", "checkpoints", 0, "bytes")), {"EVD-06"}, Forged.seal),
     Mutation("impossible times", "checkpointing", of_result("write", scale(0.001, "checkpointing", "checkpoints", 0, "wall_s")), {"EVD-06"}, Forged.seal),
@@ -358,7 +363,7 @@ MUTATIONS = [
     Mutation("more compared than read", "checkpointing", of_result("read", scale(3, "verify", "bytes")), {"EVD-07"}),
     Mutation("ranks on more hosts", "checkpointing", of_result("read", inside("ranks", host_index=[0, 0, 0, 1, 1], hosts=["a", "b"])), {"EVD-06"}),
     # ------------------------------------------------------------ kvcache
-    Mutation("an option dropped", "kvcache", of_job(lambda j: j["benchmark"]["options"].pop()), {"EVD-06"}),
+    Mutation("an option dropped", "kvcache", of_job(lambda j: j["benchmark"]["options"].pop()), {"EVD-02", "EVD-06"}),
     Mutation("a trial copied", "kvcache", copy_stage("run-option_1-0", "run-option_1-2", nothing), {"EVD-06"}),
     Mutation("a trial missing", "kvcache", drop_stage("run-option_3-2"), {"EVD-06"}, Forged.seal),
     Mutation("options swapped", "kvcache", swap("run-option_1-0", "run-option_2-0"), {"EVD-02", "EVD-06"}, Forged.seal),
@@ -371,11 +376,17 @@ MUTATIONS = [
     Mutation("more in the timeline", "kvcache", of_result("run-option_1-0", scale(2, "timeline", "read_bytes", 0)), {"EVD-07"}),
     Mutation("operations of ranks", "kvcache", of_result("run-option_1-0", inside("ranks", operations=[9])), {"EVD-07"}),
     Mutation("a class of sizes", "kvcache", of_result("run-option_1-0", scale(99, "sizes", "read", 0, "bytes")), {"EVD-06"}, Forged.seal),
+    Mutation("another model", "kvcache", of_job(inside("benchmark", model="mistral-7b")), {"EVD-02"}),
+    Mutation("fewer users", "kvcache", of_job(lambda j: j["benchmark"]["options"][0]["set"].update(users=1)), {"EVD-02"}),
+    Mutation("a shorter window asked for", "kvcache", of_job(inside("benchmark", duration_s=0.1)), {"EVD-02"}),
+    Mutation("an override hidden", "kvcache", of_file(files.PROVENANCE, lambda p: (p["overrides"].append("benchmark.users=3"))), {"EVD-02"}),
+    Mutation("an origin hidden", "kvcache", of_file(files.PROVENANCE, lambda p: p["values"]["benchmark.users"].update({"from": "user"})), {"EVD-02"}),
+    Mutation("other official files", "kvcache", of_file(files.PROVENANCE, lambda p: p["choices"]["division"].update(sha256="0" * 64)), {"EVD-02"}),
     # ------------------------------------------------------------ vectordb
     Mutation("no recall", "vectordb", of_result("run-0", lambda r: r["vectordb"]["points"][0]["recall"].update(mean=0.0)), {"VDB-06"}),
     Mutation("recall unknown", "vectordb", of_result("run-0", lambda r: r["vectordb"]["points"][0].update(recall=None)), {"VDB-06"}),
     Mutation("a copied run", "vectordb", copy_stage("run-0", "run-3", nothing), {"EVD-06"}),
-    Mutation("four runs", "vectordb", of_job(update(trials=4)), {"EVD-06"}, Forged.replan),
+    Mutation("four runs", "vectordb", of_job(update(trials=4)), {"EVD-02", "EVD-06"}, Forged.replan),
     Mutation("other dimension", "vectordb", of_result("run-0", inside("vectordb", "dataset", dimension=64)), {"VDB-02"}),
     Mutation("fewer inserted", "vectordb", of_result("load", inside("vectordb", "load", inserted=400)), {"VDB-03"}),
     Mutation("another index", "vectordb", of_result("run-0", inside("vectordb", "backend", "build", nlist=99)), {"VDB-04"}),
@@ -383,10 +394,10 @@ MUTATIONS = [
     Mutation("other truth", "vectordb", of_result("truth", inside("vectordb", "queries", sha256="0" * 64)), {"VDB-08"}),
     Mutation("strange answers", "vectordb", of_result("run-0", lambda r: r["vectordb"]["points"][0]["answers"].update(foreign_ids=3)), {"VDB-11"}),
     Mutation("more requests", "vectordb", of_result("run-0", inside("ranks", requests=[10**6])), {"EVD-07"}),
-    Mutation("an unscored scale", "vectordb", of_job(inside("benchmark", "dataset", num_vectors=400)), {"VDB-01", "VDB-02"}),
-    Mutation("an unscored backend", "vectordb", of_job(inside("benchmark", "database", backend="zvec")), {"VDB-13"}),
-    Mutation("a short run", "vectordb", of_job(inside("benchmark", "run", runtime_s=0.1)), {"VDB-07"}),
-    Mutation("warm", "vectordb", of_job(inside("benchmark", "cache", mode="warm")), {"VDB-10"}),
+    Mutation("an unscored scale", "vectordb", of_job(inside("benchmark", "dataset", num_vectors=400)), {"EVD-02", "VDB-01", "VDB-02"}),
+    Mutation("an unscored backend", "vectordb", of_job(inside("benchmark", "database", backend="zvec")), {"EVD-02", "VDB-13"}),
+    Mutation("a short run", "vectordb", of_job(inside("benchmark", "run", runtime_s=0.1)), {"EVD-02", "VDB-07"}),
+    Mutation("warm", "vectordb", of_job(inside("benchmark", "cache", mode="warm")), {"EVD-02", "VDB-10"}),
 ]  # fmt: skip
 
 
@@ -396,7 +407,8 @@ def told(checked: Any) -> set[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def limits():
-    with small_limits():
+    with small_limits(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLPS_CONF_PATH", str(HERE / "small_conf"))
         yield
 
 
