@@ -110,7 +110,7 @@ RULES: Mapping[str, str] = {
     "EXT-03": "a foreign program leaves every output that its benchmark names",
     "EXT-04": "every metric of a foreign program is in its outputs, as a number",
     "EVD-01": "every file is what was sealed, none is missing, none was added",
-    "EVD-02": "the plan follows from the archived job",
+    "EVD-02": "the plan follows from the archived job, the job from its files and overrides",
     "EVD-03": "every published number follows from the archived evidence",
     "EVD-04": "the verdict follows from the archived evidence",
 }

@@ -37,7 +37,7 @@ _ROOT_FILES = frozenset(
     {
         files.JOB, files.JOB_YAML, files.OVERRIDES, files.PROVENANCE, files.PLAN,
         files.ENVIRONMENT, files.SYSTEM, files.HOSTS_START, files.HOSTS_END, files.SERIES,
-        files.SERIES_GZ, files.RESULT, files.VERDICT, files.MANIFEST, files.REPORT,
+        files.SERIES_GZ, files.RESULT, files.VERDICT, files.MANIFEST, "report.html",
     }
 )  # fmt: skip
 _STAGE_FILES = frozenset({files.ARGV, files.STDOUT, files.STDERR, files.OUTCOME, files.RESULT})
