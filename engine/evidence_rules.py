@@ -168,7 +168,7 @@ def _own(evidence: Evidence) -> Iterator[Finding]:
             text = f"its outcome is that of {outcome['name']}"
             yield Finding(rule="EVD-06", severity="error", key=launch.name, text=text)
         if outcome["status"] in USABLE and not launch.is_foreign:
-            hosts[launch.name] = tuple(outcome["hosts"])
+            hosts[launch.name] = tuple(sorted(outcome["hosts"]))
             yield from _places(launch, outcome, evidence.results.get(launch.name))
     # A stage without lost hosts runs where the others ran.
     whole = {
@@ -191,7 +191,7 @@ def _places(launch: Launch, outcome: Document, result: Document | None) -> Itera
         texts.append(f"its outcome is {outcome['status']}, its result {result['status']}")
     if result is not None and result["ranks"]["host_index"]:
         columns = result["ranks"]
-        if list(columns["hosts"]) != list(outcome["hosts"]):
+        if sorted(columns["hosts"]) != sorted(outcome["hosts"]):
             texts.append(
                 f"its ranks were on {_told(outcome['hosts'])}, its result is of "
                 f"{_told(columns['hosts'])}"
