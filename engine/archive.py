@@ -13,7 +13,6 @@ timeseries.jsonl grows while stages run, and is compressed after the last one.
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import secrets
@@ -27,6 +26,7 @@ from typing import IO, Any
 
 import yaml
 
+from . import plain_files
 from .canonical import Document, sha256_file
 from .errors import ArchiveError
 
@@ -52,6 +52,14 @@ OUTCOME = "outcome.json"
 
 # A document of an archive is small; what is larger is not one.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+
+# A file of any kind; the largest are logs, and 1 GiB takes some seconds to be summed up.
+MAX_FILE_BYTES = 1024 * 1024 * 1024
+
+# Lines of a time series are packed to a tenth; what grows more when it is unpacked is no series.
+SERIES_GROWTH = 100
+SERIES_LEAST_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 1024 * 1024
 
 _MANIFEST_LINE = re.compile(r"^([0-9a-f]{64})  (.+)$")
 
@@ -166,9 +174,16 @@ def compress_series(archive: Archive) -> None:
 def series_lines(archive: Archive) -> Iterator[bytes]:
     """The lines of a compressed time series, one at a time. Raises ArchiveError."""
     path = archive.path(SERIES_GZ)
+    if path.is_symlink() or not path.is_file():
+        raise ArchiveError(f"{path} cannot be read: it is no plain file, or not there")
     try:
+        left_bytes = SERIES_LEAST_BYTES + SERIES_GROWTH * path.stat().st_size
         with gzip.open(path, "rb") as lines:
-            yield from lines
+            while line := lines.readline(MAX_LINE_BYTES + 1):
+                left_bytes -= len(line)
+                if len(line) > MAX_LINE_BYTES or left_bytes < 0:
+                    raise ArchiveError(f"{path} unpacks to more than a time series can hold")
+                yield line
     except (OSError, EOFError, zlib.error) as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
 
@@ -191,17 +206,12 @@ def to_yaml(document: Document) -> bytes:
 
 def read_document(path: Path) -> Any:  # noqa: ANN401 - whatever JSON the file holds
     """A JSON document of an archive. Raises ArchiveError that names file, line and column."""
-    try:
-        if path.stat().st_size > MAX_DOCUMENT_BYTES:
-            raise ArchiveError(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes")
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise ArchiveError(f"{path}: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise ArchiveError(f"{path}, {place}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise ArchiveError(f"{path}: {error}") from error
+    return plain_files.read_json(path, MAX_DOCUMENT_BYTES)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A small file of an archive. Raises ArchiveError."""
+    return plain_files.read_bytes(path, MAX_DOCUMENT_BYTES)
 
 
 def open_archive(path: Path) -> Archive:
@@ -242,20 +252,21 @@ def manifest_text(archive: Archive) -> bytes:
     return "".join(lines).encode()
 
 
-def manifest_flaws(archive: Archive) -> list[tuple[str, str]]:
-    """(file, what is wrong with it) for all that the manifest does not agree with."""
+def manifest_flaws(archive: Archive) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """(digest by file, [(file, what is wrong with it)]): what the manifest does not agree with."""
     try:
-        text = archive.path(MANIFEST).read_bytes()
-    except OSError as error:
-        return [(MANIFEST, f"cannot be read: {error.strerror}")]
+        text = read_bytes(archive.path(MANIFEST))
+    except ArchiveError as error:
+        return {}, [(MANIFEST, error.message)]
     listed, flaws = _parse_manifest(text)
+    # A name that is no UTF-8 cannot be in a manifest, nor be shown as it is.
     present = set(file_names(archive))
     flaws += [(name, "is missing") for name in sorted(set(listed) - present)]
     flaws += [(name, "is not in the manifest") for name in sorted(present - set(listed))]
     for name in sorted(present & set(listed)):
         flaw = _file_flaw(archive.path(name), listed[name])
         flaws += [] if flaw is None else [(name, flaw)]
-    return flaws
+    return listed, flaws
 
 
 def _parse_manifest(text: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -263,7 +274,7 @@ def _parse_manifest(text: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]
     flaws = []
     for number, line in enumerate(text.decode(errors="replace").split("\n")[:-1], 1):
         match = _MANIFEST_LINE.match(line)
-        if match is None or not _is_inside(match[2]):
+        if match is None or not is_inside(match[2]):
             flaws.append((MANIFEST, f"line {number} cannot be read"))
         else:
             listed[match[2]] = match[1]
@@ -273,7 +284,8 @@ def _parse_manifest(text: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]
     return listed, flaws
 
 
-def _is_inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
+    """Whether a name leads nowhere but below the directory that it is in."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts
 
@@ -282,6 +294,9 @@ def _file_flaw(path: Path, sha256: str) -> str | None:
     if path.is_symlink() or not path.is_file():
         return "is not a plain file"
     try:
+        limit_bytes = MAX_DOCUMENT_BYTES if path.suffix == ".json" else MAX_FILE_BYTES
+        if path.stat().st_size > limit_bytes:
+            return f"has more than {limit_bytes >> 20} MiB, which is not read"
         return None if sha256_file(path) == sha256 else "is not what was sealed"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
@@ -300,3 +315,12 @@ def listed_archives(results_dir: Path) -> Sequence[Archive]:
         return ()
     found = [Archive(root=path) for path in results_dir.iterdir() if (path / JOB).is_file()]
     return tuple(sorted(found, key=lambda archive: archive.run_id))
+
+
+def archives_at(path: Path) -> list[Path]:
+    """The archive at a path, or all archives of a results directory."""
+    if path.is_dir() and not (path / JOB).exists():
+        found = [archive.root for archive in listed_archives(path)]
+        if found:
+            return found
+    return [path]

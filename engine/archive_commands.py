@@ -8,29 +8,17 @@ from pathlib import Path
 
 from . import archive as files
 from .archive import Archive
-from .arguments import parser_of, paths_of, print_json
+from .arguments import parser_of, print_json
 from .canonical import Document
 from .checkpoint_summary import checkpoint_summaries
 from .errors import ArchiveError
-from .report import csv_report, headline, read_published, write_report
-from .tables import write_table
+from .evidence import read_evidence
+from .report import Published, csv_report, headline, read_published, readable, write_report
+from .tables import printable, write_table
 from .training_job import training_jobs
 from .training_summary import dlio_summaries
 from .vector_job import vector_jobs
 from .vector_summary import vector_summaries
-from .verify import Verification, read_evidence, verify_archive
-
-
-def verify(arguments: Sequence[str], *, as_json: bool) -> int:
-    """`mlps verify PATH...`: recompute everything that archives claim."""
-    paths = paths_of("verify", arguments)
-    found = [verify_archive(archive) for path in paths for archive in _archives_at(path)]
-    if as_json:
-        print_json([verification.as_document() for verification in found])
-    else:
-        for verification in found:
-            _write_verification(verification)
-    return max(verification.exit_code for verification in found)
 
 
 def report(arguments: Sequence[str], *, as_json: bool) -> int:
@@ -43,23 +31,41 @@ def report(arguments: Sequence[str], *, as_json: bool) -> int:
         "--vdbbench", action="store_true", help="vdbbench's summary and statistics of each run"
     )
     options = parser.parse_args(arguments)
-    archives = [
-        files.open_archive(archive) for path in options.paths for archive in _archives_at(path)
-    ]
-    published = [read_published(archive) for archive in archives]
-    if options.dlio:
+    published, unreadable = _published(options.paths)
+    archives = [item.archive for item in published]
+    if not published:
+        pass
+    elif options.dlio:
         print_json(_dlio_documents(archives))
-        return 0
-    if options.vdbbench:
+    elif options.vdbbench:
         print_json(_vdbbench_documents(archives))
-        return 0
-    if as_json:
+    elif as_json:
         print_json([item.as_document() for item in published])
     elif options.csv:
         sys.stdout.write(csv_report(published))
     else:
         for item in published:
             write_report(sys.stdout, item)
+    return _name_unreadable(unreadable)
+
+
+def _published(paths: Sequence[Path]) -> tuple[list[Published], list[ArchiveError]]:
+    """What the archives at some paths publish, and why some of them publish nothing."""
+    published, unreadable = [], []
+    for path in (archive for each in paths for archive in files.archives_at(each)):
+        try:
+            published.append(readable(read_published(files.open_archive(path))))
+        except ArchiveError as error:
+            unreadable.append(error)
+    return published, unreadable
+
+
+def _name_unreadable(unreadable: Sequence[ArchiveError]) -> int:
+    """The exit code; archives that cannot be read are named, the last one by the error itself."""
+    for error in unreadable[:-1]:
+        sys.stderr.write(f"error: {printable(str(error))}\n")
+    if unreadable:
+        raise unreadable[-1]
     return 0
 
 
@@ -112,19 +118,12 @@ def history(arguments: Sequence[str], *, as_json: bool) -> int:
     return 0
 
 
-def _write_verification(verification: Verification) -> None:
-    state = "valid" if verification.exit_code == 0 else "NOT VALID"
-    print(f"{verification.run_id}: {state}, verdict {verification.verdict}")
-    for finding in verification.findings:
-        print(f"  {finding}")
-
-
 def _history_entry(archive: Archive) -> Document:
     entry: Document = {"run_id": archive.run_id, "path": str(archive.root)}
     if not archive.sealed:
         return entry | {"status": "unfinished", "verdict": None, "headline": None}
     try:
-        published = read_published(archive)
+        published = readable(read_published(archive))
     except ArchiveError as error:
         return entry | {"status": "unreadable", "verdict": None, "headline": error.message}
     return entry | {
@@ -132,12 +131,3 @@ def _history_entry(archive: Archive) -> Document:
         "verdict": published.verdict["verdict"],
         "headline": headline(published.result),
     }
-
-
-def _archives_at(path: Path) -> list[Path]:
-    """The archive at a path, or all archives of a results directory."""
-    if path.is_dir() and not (path / files.JOB).exists():
-        found = [archive.root for archive in files.listed_archives(path)]
-        if found:
-            return found
-    return [path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,4 +43,8 @@ def one_path(command: str, arguments: Sequence[str]) -> Path:
 
 def print_json(document: object) -> None:
     """Write a document to standard output."""
-    sys.stdout.write(pretty_json(document).decode())
+    try:
+        sys.stdout.write(pretty_json(document).decode())
+    except UnicodeEncodeError:
+        # A name of a file that is no UTF-8: escapes say which.
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")

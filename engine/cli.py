@@ -40,7 +40,9 @@ def main() -> int:
         sys.stdout.flush()  # here, where a reader that has gone is dealt with
         return code
     except MlpsError as error:
-        sys.stderr.write(f"error: {error}\n")
+        from .tables import printable
+
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
@@ -144,7 +146,7 @@ def _dispatch(line: CommandLine) -> int:
 
 
 def _run_command(line: CommandLine) -> int:
-    from . import archive_commands, commands, processes
+    from . import archive_commands, commands, processes, verify_command
 
     processes.adopt_orphans()
     jobs = {
@@ -157,7 +159,7 @@ def _run_command(line: CommandLine) -> int:
     if line.command in jobs:
         return jobs[line.command](line.words, config_dirs=line.config_dirs, as_json=line.as_json)
     paths = {
-        "verify": archive_commands.verify,
+        "verify": verify_command.verify,
         "report": archive_commands.report,
         "history": archive_commands.history,
         "rerun": commands.rerun,

@@ -23,7 +23,7 @@ Commands:
   plan     [overrides] [--json]      what would run, to the last argument, and how it would count
   doctor   [overrides] [--json]      check this machine for a job, without running it
   facts    [overrides] [--json]      the machines of a cluster, without running anything
-  verify   PATH... [--json]          recompute everything that archives claim
+  verify   PATH... [--json|--sarif]  recompute everything that archives claim
   report   PATH... [--json|--csv|--dlio|--vdbbench]  the numbers of archives
   history  [RESULTS_DIR] [--json]    the archives of a results directory
   rerun    ARCHIVE [--json]          the same job once more

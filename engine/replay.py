@@ -13,10 +13,10 @@ from .archive import Archive
 from .canonical import Document, pretty_json
 from .environment import host_name
 from .errors import ArchiveError
+from .evidence import FORM_ERRORS, read_job, read_origins
 from .jobs import plan_here
 from .plan import Launch, Plan
 from .run import Request
-from .verify import read_job, read_origins
 
 
 def rerun_request(path: Path) -> Request:
@@ -41,7 +41,7 @@ def resume_request(path: Path) -> Request:
 def _readable(archive: Archive) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, AttributeError) as error:
+    except FORM_ERRORS as error:
         text = f"{archive.root}: a document lacks what it must hold: {error}"
         raise ArchiveError(text) from error
 

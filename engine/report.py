@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from io import StringIO
+from typing import Any, TextIO
 
 from . import archive as files
 from .archive import Archive
@@ -17,7 +18,8 @@ from .checkpoint_report import (
     write_partial,
 )
 from .errors import ArchiveError
-from .tables import csv_text, numbered, write_table
+from .evidence import FORM_ERRORS
+from .tables import csv_text, numbered, printable, write_table
 from .training_report import TRAINING_METRICS, headline_of, is_training, write_training
 from .units import GIB
 from .vector_report import VECTOR_METRICS, is_search, vector_headline, write_vectors
@@ -75,14 +77,45 @@ def read_published(archive: Archive) -> Published:
             f"{archive.root} is not sealed: its job is still running, or was killed",
             hint=f"mlps resume {archive.root}",
         )
-    result = files.read_document(archive.path(files.RESULT))
-    verdict = files.read_document(archive.path(files.VERDICT))
+    result = _shown(files.read_document(archive.path(files.RESULT)))
+    verdict = _shown(files.read_document(archive.path(files.VERDICT)))
     required = ("run_id", "benchmark", "status", "metrics", "ranks", "hosts", "failure")
     if not isinstance(result, dict) or any(key not in result for key in required):
+        raise ArchiveError(f"{archive.path(files.RESULT)} is no result")
+    if not isinstance(result["metrics"], list) or not isinstance(result["failure"], dict | None):
         raise ArchiveError(f"{archive.path(files.RESULT)} is no result")
     if not isinstance(verdict, dict) or "verdict" not in verdict or "findings" not in verdict:
         raise ArchiveError(f"{archive.path(files.VERDICT)} is no verdict")
     return Published(archive=archive, result=result, verdict=verdict)
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever JSON an archive holds
+    """A document whose texts can be shown: what moves a cursor is escaped in them."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    if isinstance(value, dict):
+        return {printable(key): _shown(each) for key, each in value.items()}
+    return value
+
+
+def readable(published: Published) -> Published:
+    """The same, once its documents have shown that a report can be made of them.
+
+    Raises ArchiveError where they are of another form.
+    """
+    try:
+        write_report(StringIO(), published)
+        csv_report([published])
+        headline(published.result)
+    except FORM_ERRORS as error:
+        raise ArchiveError(
+            f"{published.archive.root}: its results are of another form than this version of mlps "
+            f"writes: {type(error).__name__}: {error}",
+            hint=f"mlps verify {published.archive.root}",
+        ) from error
+    return published
 
 
 def write_report(out: TextIO, published: Published) -> None:

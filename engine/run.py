@@ -22,12 +22,14 @@ from .collection import collect_facts, watched_hosts, way_of
 from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
+from .evidence import Evidence, overrides_text, read_series_file
 from .foreign_evidence import placed_command
 from .foreign_run import Save, Task, run_foreign
 from .host_documents import HostFacts, host_facts_of, hosts_text, totals
 from .hosts import host_ranges
 from .launch import RUN_VARIABLE
 from .monitor import Monitor
+from .plain_files import walk
 from .plan import Launch, Plan, without_hosts
 from .preflight import Machine, check_machine
 from .progress import Display
@@ -42,14 +44,7 @@ from .training_rules import judge_dataset_size, judge_known_size
 from .vector_form import judge_told_vectors, judge_vector_form
 from .vector_job import vector_jobs
 from .vector_report import vector_line
-from .verify import (
-    Evidence,
-    Verdict,
-    make_result,
-    make_verdict,
-    overrides_text,
-    read_series_file,
-)
+from .verdict import Verdict, make_result, make_verdict
 
 PAUSE_POLL_S = 0.2
 
@@ -430,6 +425,8 @@ def _clean_up_unarchived(runner: _Runner, broken: Launch) -> None:
 def _take_over(runner: _Runner, launch: Launch) -> tuple[Document, Document | None]:
     """Copy a finished stage from the archive that is resumed, byte for byte."""
     archive, source = runner.archive, runner.request.finished[launch.name]
+    if odd := next((each.name for each in walk(source) if each.kind in ("link", "other")), None):
+        raise ArchiveError(f"{source / odd} is not copied: it is no plain file")
     files.make_stage(archive, launch.name)
     try:
         shutil.copytree(

@@ -125,6 +125,7 @@ class _Host:
     columns: Mapping[str, Sequence[str]]
     ticks: int = 0
     missed: int = 0
+    last: int = -1
     seen_unix_s: float = 0.0
     end: Document | None = None
     sums: dict[str, _Sums] = field(default_factory=dict)
@@ -143,8 +144,12 @@ class _Reader:
         if kind == "tick":
             self._tick(self._hosts[entry["host"]], entry)
         elif kind == "series":
+            if self._interval_s is not None:
+                raise ValueError("its first line stands in it twice")
             self._interval_s = float(entry["interval_s"])
         elif kind == "start":
+            if entry["host"] in self._hosts:
+                raise ValueError("the sampler of a host starts twice")
             self._hosts[entry["host"]] = _Host(
                 start_unix_s=entry["start_unix_s"],
                 interval_s=entry["interval_s"],
@@ -154,11 +159,16 @@ class _Reader:
         elif kind == "end":
             self._hosts[entry["host"]].end = entry
         elif kind == "died":
+            if entry["host"] in self._died:
+                raise ValueError("the sampler of a host dies twice")
             self._died[entry["host"]] = entry["said"]
         else:
             raise ValueError(f"a line is of no known kind: {kind}")
 
     def _tick(self, host: _Host, entry: Document) -> None:
+        if entry["n"] <= host.last:
+            raise ValueError(f"tick {entry['n']} of a host follows its tick {host.last}")
+        host.last = entry["n"]
         host.missed += entry.get("missed", 0)
         length_s = entry.get("dt_ms", 1000 * host.interval_s) / 1000
         if entry.get("partial"):

@@ -48,6 +48,21 @@ def shortened(rows: Sequence[Row]) -> Sequence[Row]:
     return [*rows[:ROWS_SHOWN], gap, *rows[-ROWS_SHOWN:]]
 
 
+def printable(text: str) -> str:
+    """Text of unknown origin without what moves a cursor or cannot be written: as escapes.
+
+    Line ends and tabs are kept.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign
+        if sign.isprintable() or sign in "\n\t"
+        else sign.encode("unicode_escape").decode("ascii")
+        for sign in text
+    )
+
+
 def numbered(number: object, one: str, many: str | None = None) -> str:
     """A number with its noun: 1 rank, 2 ranks."""
     return f"{number} {noun(number, one, many)}"

@@ -1,4 +1,4 @@
-"""The verdict of a job, and the check of an archive from its own files alone."""
+"""The check of an archive from its own files alone: all that is wrong with it, each once."""
 
 from __future__ import annotations
 
@@ -6,88 +6,57 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from . import archive as files
 from .archive import Archive
-from .canonical import Document, canonical_json, pretty_json, sha256_file, sha256_hex
-from .checkpoint_job import checkpoint_jobs
-from .checkpoint_rules import judge_checkpoint_form, judge_checkpoints
-from .collect import collect
-from .compose import Origin
+from .canonical import Document, pretty_json, sha256_hex
 from .errors import ArchiveError, ConfigError
-from .foreign_evidence import derived_files
-from .host_documents import HostFacts, hosts_text, read_hosts, totals
-from .monitor_rules import judge_cpu, judge_hosts, judge_series
-from .plan import Launch, Plan, make_plan, without_hosts
-from .rules import (
-    Finding,
-    errors,
-    from_document,
-    judge_job,
-    judge_outcomes,
+from .evidence import (
+    FORM_ERRORS,
+    USABLE,
+    Evidence,
+    Reading,
+    overrides_text,
+    read_what_there_is,
 )
-from .schema import check
-from .series import Series, read_series, windows_of
-from .spec import JobSpec, build
-from .stage_rules import judge_rooflines, judge_stage_result
-from .training_job import training_jobs
-from .training_rules import judge_dataset_size, judge_training, judge_utilisation
-from .vector_job import vector_jobs
-from .vector_rules import judge_vector_score, judge_vectors
+from .evidence_rules import judge_evidence
+from .foreign_evidence import derived_files
+from .host_documents import hosts_text
+from .jobs import conf_dirs
+from .plan import Launch, without_hosts
+from .recomposition import judge_composition
+from .rules import Finding
+from .verdict import make_result, make_verdict
 
-Name = Literal["CLOSED", "OPEN", "WHATIF", "INVALID"]
+# (rule, file, what it must hold)
+Derived = tuple[str, str, bytes]
 
-VERDICT_SCHEMA = 1
-
-EXIT_BY_STATUS = {"complete": 0, "failed": 4, "interrupted": 130}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """CLOSED, OPEN, WHATIF or INVALID, with the findings behind it and the exit code."""
-
-    name: Name
-    status: str
-    exit_code: int
-    findings: tuple[Finding, ...]
-
-    def as_document(self, evidence: Mapping[str, str]) -> Document:
-        """What verdict.json holds; `evidence` binds it to the other files by their SHA-256."""
-        return {
-            "schema": VERDICT_SCHEMA,
-            "verdict": self.name,
-            "status": self.status,
-            "exit_code": self.exit_code,
-            "findings": [finding.as_document() for finding in self.findings],
-            "evidence": dict(sorted(evidence.items())),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What an archive holds of a job that has ended, read and not yet judged."""
-
-    spec: JobSpec
-    origins: Mapping[str, Origin]
-    plan: Plan
-    preflight: tuple[Finding, ...]
-    version: str
-    outcomes: Mapping[str, Document]
-    results: Mapping[str, Document]
-    hosts_start: HostFacts
-    hosts_end: HostFacts
-    series: Series | None
+# Files at the root of an archive that are not in it from the start.
+_ROOT_FILES = frozenset(
+    {
+        files.JOB, files.JOB_YAML, files.OVERRIDES, files.PROVENANCE, files.PLAN,
+        files.ENVIRONMENT, files.SYSTEM, files.HOSTS_START, files.HOSTS_END, files.SERIES,
+        files.SERIES_GZ, files.RESULT, files.VERDICT, files.MANIFEST, "report.html",
+    }
+)  # fmt: skip
+_STAGE_FILES = frozenset({files.ARGV, files.STDOUT, files.STDERR, files.OUTCOME, files.RESULT})
+_STAGE_DIRECTORIES = ("outputs", "files")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What the check of one archive found."""
+    """What the check of one archive found.
+
+    `findings` are of the archive itself; `judged` is what the rules say of the job that it holds,
+    judged anew; empty where too little can be read.
+    """
 
     path: Path
     run_id: str
     verdict: str
     findings: tuple[Finding, ...]
+    judged: tuple[Finding, ...] = ()
     exit_code: int
 
     def as_document(self) -> Document:
@@ -98,203 +67,8 @@ class Verification:
             "verdict": self.verdict,
             "exit_code": self.exit_code,
             "findings": [finding.as_document() for finding in self.findings],
+            "judged": [finding.as_document() for finding in self.judged],
         }
-
-
-# ---------------------------------------------------------------- the verdict
-
-
-def judge(evidence: Evidence, result: Document) -> Verdict:
-    """The verdict of a job that has ended. Pure."""
-    memory_bytes = totals(evidence.hosts_start).memory_bytes
-    ended = (evidence.spec, evidence.plan, evidence.outcomes, evidence.results)
-    findings = [
-        *judge_job(evidence.spec, evidence.origins),
-        *evidence.preflight,
-        *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
-        *judge_dataset_size(evidence.spec, memory_bytes),
-        *judge_utilisation(*ended),
-        *judge_checkpoint_form(*ended),
-        *judge_vector_score(*ended),
-    ]
-    unusable = [
-        *_judge_stages(evidence, memory_bytes),
-        *judge_rooflines(evidence.plan, evidence.outcomes, evidence.results),
-        *judge_training(*ended),
-        *judge_checkpoints(*ended),
-        *judge_vectors(*ended, memory_bytes),
-        *judge_hosts(evidence.hosts_start, evidence.hosts_end),
-        *_judge_series(evidence),
-    ]
-    code = EXIT_BY_STATUS[result["status"]]
-    if code == 0 and errors(unusable):
-        code = 5
-    if code == 0 and errors(findings):
-        code = 7
-    findings += unusable
-    names: dict[str, Name] = {"closed": "CLOSED", "open": "OPEN", "whatif": "WHATIF"}
-    name: Name = "INVALID" if errors(findings) else names[evidence.spec.division.name]
-    return Verdict(name=name, status=result["status"], exit_code=code, findings=tuple(findings))
-
-
-def _judge_stages(evidence: Evidence, memory_bytes: int | None) -> Iterator[Finding]:
-    for launch in evidence.plan.launches:
-        result = evidence.results.get(launch.name)
-        usable = evidence.outcomes[launch.name]["status"] in ("complete", "stopped")
-        if result is not None and usable:
-            yield from judge_stage_result(launch.name, launch.measured, result, memory_bytes)
-
-
-def _judge_series(evidence: Evidence) -> Iterator[Finding]:
-    series = evidence.series
-    if series is None:
-        return
-    yield from judge_series(series, evidence.plan.hosts)
-    for launch in evidence.plan.launches:
-        if launch.measured:
-            loads = series.loads.get(launch.name, {})
-            busy_pct = {host: load.cpu_busy_pct for host, load in loads.items()}
-            yield from judge_cpu(launch.name, busy_pct)
-
-
-def make_result(archive: Archive, evidence: Evidence) -> Document:
-    """The published numbers of an archive's evidence."""
-    return collect(
-        evidence.plan,
-        run_id=archive.run_id,
-        version=evidence.version,
-        benchmark=evidence.spec.benchmark,
-        family=evidence.spec.family,
-        outcomes=evidence.outcomes,
-        results=evidence.results,
-        hosts=evidence.hosts_start,
-        series=evidence.series,
-        evidence=digests(archive, _sources(archive, evidence.plan)),
-        training=training_jobs(evidence.spec),
-        checkpointing=checkpoint_jobs(evidence.spec),
-        searching=vector_jobs(evidence.spec),
-    )
-
-
-def make_verdict(
-    archive: Archive, evidence: Evidence, result: Document
-) -> tuple[Verdict, Document]:
-    """The verdict and the document of verdict.json, bound to every other file of the archive."""
-    verdict = judge(evidence, result)
-    names = [name for name in files.file_names(archive) if name != files.VERDICT]
-    return verdict, verdict.as_document(digests(archive, names))
-
-
-def digests(archive: Archive, names: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of files of an archive. Raises ArchiveError."""
-    try:
-        return {name: sha256_file(archive.path(name)) for name in names}
-    except OSError as error:
-        raise ArchiveError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-
-def _sources(archive: Archive, plan: Plan) -> list[str]:
-    """Files that the numbers follow from."""
-    names = [files.HOSTS_START, files.SERIES_GZ]
-    names += [
-        files.stage_file(launch.name, file)
-        for launch in plan.launches
-        for file in (files.OUTCOME, files.RESULT)
-    ]
-    return [name for name in names if archive.path(name).is_file()]
-
-
-# ---------------------------------------------------------------- reading an archive
-
-
-def read_evidence(archive: Archive) -> Evidence:
-    """All that a job left, from the archive alone. Raises ArchiveError."""
-    spec = read_job(archive)
-    provenance = files.read_document(archive.path(files.PROVENANCE))
-    environment = files.read_document(archive.path(files.ENVIRONMENT))
-    try:
-        origins = read_origins(provenance)
-        plan = make_plan(
-            spec,
-            python=str(environment["python"]["executable"]),
-            program=str(environment["launcher"]["program"]),
-            present=environment["rank_variables"],
-        )
-        preflight = tuple(from_document(entry) for entry in environment["preflight"])
-        version = str(environment["mlps"]["version"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArchiveError(
-            f"{archive.root}: a document lacks what it must hold: {error}"
-        ) from error
-    outcomes, results = {}, {}
-    for launch in plan.launches:
-        outcomes[launch.name] = files.read_document(archive.stage(launch.name, files.OUTCOME))
-        path = archive.stage(launch.name, files.RESULT)
-        if path.is_file():
-            results[launch.name] = files.read_document(path)
-    return Evidence(
-        spec=spec,
-        origins=origins,
-        plan=plan,
-        preflight=preflight,
-        version=version,
-        outcomes=outcomes,
-        results=results,
-        hosts_start=read_hosts_file(archive, files.HOSTS_START),
-        hosts_end=read_hosts_file(archive, files.HOSTS_END),
-        series=read_series_file(archive, spec, results),
-    )
-
-
-def read_hosts_file(archive: Archive, name: str) -> HostFacts:
-    """The facts of the hosts, as a file of the archive holds them. Raises ArchiveError."""
-    path = archive.path(name)
-    try:
-        return read_hosts(files.read_document(path))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        text = f"{path} holds no facts of hosts: {type(error).__name__}: {error}"
-        raise ArchiveError(text) from error
-
-
-def read_series_file(
-    archive: Archive, spec: JobSpec, results: Mapping[str, Document]
-) -> Series | None:
-    """The compressed time series; None for a job that took no samples. Raises ArchiveError."""
-    if spec.monitor.interval_s is None:
-        return None
-    try:
-        return read_series(files.series_lines(archive), windows_of(results))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        text = f"{archive.path(files.SERIES_GZ)}: {type(error).__name__}: {error}"
-        raise ArchiveError(text) from error
-
-
-def read_origins(provenance: Document) -> dict[str, Origin]:
-    """The origin of every value, of what provenance.json holds."""
-    return {
-        key: Origin(kind=entry["from"], where=entry["where"], default=entry.get("default"))
-        for key, entry in provenance["values"].items()
-    }
-
-
-def read_job(archive: Archive) -> JobSpec:
-    """The job of an archive. Raises ArchiveError where job.json is no job of this version."""
-    path = archive.path(files.JOB)
-    document = files.read_document(path)
-    if not isinstance(document, dict):
-        raise ArchiveError(f"{path} holds no job")
-    problems = check(document, {})
-    if problems:
-        raise ArchiveError(f"{path} is no job of this version of mlps: {problems[0]}")
-    if path.read_bytes() != canonical_json(document):
-        raise ArchiveError(f"{path} is not in canonical form: it is not the file that was written")
-    try:
-        return build(document, {})
-    except ConfigError as error:
-        raise ArchiveError(f"{path}: {error.message}") from error
-
-
-# ---------------------------------------------------------------- verification
 
 
 def verify_archive(path: Path) -> Verification:
@@ -306,89 +80,196 @@ def verify_archive(path: Path) -> Verification:
         unsealed = Finding(
             rule="EVD-01", severity="error", key=files.MANIFEST, text=text, hint=hint
         )
-        return _verification(archive, "none", [unsealed], 6)
-    broken = [
-        Finding(rule="EVD-01", severity="error", key=name, text=text)
-        for name, text in files.manifest_flaws(archive)
-    ]
-    if broken:
-        # What would be recomputed from changed files says no more than that they were changed.
-        return _verification(archive, "none", broken, 6)
-    findings: list[Finding] = []
-    verdict = "none"
-    try:
-        verdict = str(files.read_document(archive.path(files.VERDICT))["verdict"])
-        findings += _recompute(archive, read_evidence(archive))
-    except ArchiveError as error:
-        findings.append(Finding(rule="EVD-03", severity="error", text=error.message))
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        # A document of another form than this version writes; its place is all that is known.
-        text = f"a document cannot be read: {type(error).__name__}: {error}"
-        findings.append(Finding(rule="EVD-03", severity="error", text=text))
-    code = 7 if findings or verdict in ("INVALID", "none") else 0
-    return _verification(archive, verdict, findings, code)
+        return _verification(archive, "none", [unsealed], (), 6)
+    listed, flaws = files.manifest_flaws(archive)
+    broken = [Finding(rule="EVD-01", severity="error", key=name, text=text) for name, text in flaws]
+    lost = {name for name, _ in flaws}
+    reading = read_what_there_is(archive, lost)
+    findings = list(reading.findings)
+    judged: tuple[Finding, ...] = ()
+    if reading.evidence is not None:
+        check = _Check(reading=reading, evidence=reading.evidence, listed=listed)
+        found, judged = check.findings()
+        findings += found
+    verdict = _verdict_name(archive, reading)
+    code = 6 if broken else 7 if findings or verdict in ("INVALID", "none") else 0
+    return _verification(archive, verdict, [*broken, *findings], judged, code)
 
 
 def _verification(
-    archive: Archive, verdict: str, findings: Sequence[Finding], code: int
+    archive: Archive,
+    verdict: str,
+    findings: Sequence[Finding],
+    judged: tuple[Finding, ...],
+    code: int,
 ) -> Verification:
     return Verification(
         path=archive.root,
         run_id=archive.run_id,
         verdict=verdict,
         findings=tuple(findings),
+        judged=judged,
         exit_code=code,
     )
 
 
-def _recompute(archive: Archive, evidence: Evidence) -> list[Finding]:
-    """Compare every derived file with what follows from the evidence."""
-    result = make_result(archive, evidence)
-    _, verdict = make_verdict(archive, evidence, result)
-    spec, plan = evidence.spec, evidence.plan
-    derived: list[tuple[str, str, bytes]] = [
-        ("EVD-02", files.PLAN, pretty_json(plan.as_document())),
-        ("EVD-02", files.JOB_YAML, files.to_yaml(spec.document)),
-        ("EVD-02", files.SYSTEM, files.to_yaml(spec.document["system"])),
-        ("EVD-02", files.OVERRIDES, _overrides(archive)),
-        ("EVD-03", files.HOSTS_START, hosts_text(evidence.hosts_start)),
-        ("EVD-03", files.HOSTS_END, hosts_text(evidence.hosts_end)),
-        ("EVD-03", files.RESULT, pretty_json(result)),
-        ("EVD-04", files.VERDICT, pretty_json(verdict)),
-    ]
-    derived += [
-        ("EVD-02", files.stage_file(launch.name, files.ARGV), _argv(evidence, launch))
-        for launch in plan.launches
-        if archive.stage(launch.name, files.ARGV).exists()
-    ]
-    derived += derived_files(archive, spec, plan, evidence.results)
-    findings = []
-    for rule, name, expected in derived:
-        path = archive.path(name)
-        actual = path.read_bytes() if path.is_file() else b""
+def _verdict_name(archive: Archive, reading: Reading) -> str:
+    """What verdict.json says, if that is worth something."""
+    if files.VERDICT in reading.lost:
+        return "none"
+    with contextlib.suppress(ArchiveError, *FORM_ERRORS):
+        return str(files.read_document(archive.path(files.VERDICT))["verdict"])
+    return "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Check:
+    """An archive, what could be read of it, and the digests that its manifest lists."""
+
+    reading: Reading
+    evidence: Evidence
+    listed: Mapping[str, str]
+
+    def findings(self) -> tuple[list[Finding], tuple[Finding, ...]]:
+        """What is wrong with the archive, and what the rules say of the job."""
+        found: list[Finding] = [*self._strangers(), *self._composition()]
+        for derived in (self._of_inputs, self._of_stages, self._of_hosts):
+            for rule, name, expected in derived():
+                found += self._compared(rule, name, expected)
+        if not self._whole():
+            return found, ()
+        found += judge_evidence(self.evidence, self._environment())
+        try:
+            return self._numbers(found)
+        except ArchiveError as error:
+            text = error.message
+        except FORM_ERRORS as error:
+            text = f"a document cannot be read: {type(error).__name__}: {error}"
+        if not any(finding.rule in ("EVD-06", "EVD-07") for finding in found):
+            found.append(Finding(rule="EVD-03", severity="error", text=text))
+        return found, ()
+
+    def _whole(self) -> bool:
+        """Whether all is there that numbers and verdict follow from."""
+        names = {files.HOSTS_START, files.HOSTS_END, files.SERIES_GZ}
+        for launch in self.evidence.plan.launches:
+            names |= {files.stage_file(launch.name, each) for each in (files.OUTCOME, files.RESULT)}
+        return not names & self.reading.lost
+
+    def _environment(self) -> Document:
+        document: Document = files.read_document(self.reading.archive.path(files.ENVIRONMENT))
+        return document
+
+    def _compared(self, rule: str, name: str, expected: bytes) -> Iterator[Finding]:
+        """A file that is lost already is none that differs, too."""
+        if name in self.reading.lost:
+            return
+        try:
+            actual = files.read_bytes(self.reading.archive.path(name))
+        except ArchiveError as error:
+            yield Finding(rule=rule, severity="error", key=name, text=error.message)
+            return
         if actual != expected:
             text = f"is not what follows from the evidence: {_difference(actual, expected)}"
-            findings.append(Finding(rule=rule, severity="error", key=name, text=text))
-    return findings
+            yield Finding(rule=rule, severity="error", key=name, text=text)
+
+    def _strangers(self) -> Iterator[Finding]:
+        """Files that no run leaves, and stages that the plan does not have."""
+        stages = {launch.name for launch in self.evidence.plan.launches}
+        others: dict[str, None] = {}
+        for name in files.file_names(self.reading.archive):
+            if name in self.reading.lost or name in _ROOT_FILES:
+                continue
+            first, _, rest = name.partition("/")
+            stage, _, file = rest.partition("/")
+            if first == "stages" and stage not in stages:
+                others[stage] = None
+            elif first != "stages" or not _of_stage(file):
+                text = "is not what a run of this job leaves"
+                yield Finding(rule="EVD-06", severity="error", key=name, text=text)
+        if others:
+            text = f"stages that the plan does not have are in the archive: {', '.join(others)}"
+            yield Finding(rule="EVD-06", severity="error", key="stages", text=text)
+
+    def _composition(self) -> list[Finding]:
+        archive, spec = self.reading.archive, self.evidence.spec
+        provenance = files.read_document(archive.path(files.PROVENANCE))
+        try:
+            return [*judge_composition(spec, provenance, conf_dirs(()))]
+        except (ArchiveError, ConfigError, *FORM_ERRORS) as error:
+            text = f"where the job came from cannot be read: {error}"
+            return [Finding(rule="EVD-02", severity="error", key=files.PROVENANCE, text=text)]
+
+    # ------------------------------------------------------------ what follows from what
+
+    def _of_inputs(self) -> Iterator[Derived]:
+        spec, plan = self.evidence.spec, self.evidence.plan
+        provenance = files.read_document(self.reading.archive.path(files.PROVENANCE))
+        yield "EVD-02", files.PLAN, pretty_json(plan.as_document())
+        yield "EVD-02", files.JOB_YAML, files.to_yaml(spec.document)
+        yield "EVD-02", files.SYSTEM, files.to_yaml(spec.document["system"])
+        yield "EVD-02", files.OVERRIDES, overrides_text(provenance["overrides"])
+
+    def _of_stages(self) -> Iterator[Derived]:
+        for launch in self.evidence.plan.launches:
+            outcome = self.evidence.outcomes.get(launch.name)
+            name = files.stage_file(launch.name, files.ARGV)
+            started = outcome is not None and outcome["status"] in USABLE
+            if outcome is not None and (started or self.reading.archive.path(name).exists()):
+                yield "EVD-02", name, _argv(self.evidence, launch, outcome)
+
+    def _of_hosts(self) -> Iterator[Derived]:
+        for name, hosts in (
+            (files.HOSTS_START, self.evidence.hosts_start),
+            (files.HOSTS_END, self.evidence.hosts_end),
+        ):
+            if name not in self.reading.lost:
+                yield "EVD-03", name, hosts_text(hosts)
+
+    def _numbers(self, found: list[Finding]) -> tuple[list[Finding], tuple[Finding, ...]]:
+        """Numbers, verdict, and what a foreign program's outputs tell. Raises ArchiveError."""
+        archive, evidence = self.reading.archive, self.evidence
+        foreign = derived_files(archive, evidence.spec, evidence.plan, evidence.results)
+        for rule, name, expected in foreign:
+            found += self._compared(rule, name, expected)
+        result = make_result(archive, evidence)
+        found += self._compared("EVD-03", files.RESULT, pretty_json(result))
+        verdict, document = make_verdict(archive, evidence, result, self.listed)
+        if files.VERDICT not in self.reading.lost:
+            found += self._verdict(document, follows=bool(found or self.reading.lost))
+        return found, verdict.findings
+
+    def _verdict(self, document: Document, *, follows: bool) -> Iterator[Finding]:
+        """Where another file is wrong, what the verdict says counts, not what it is bound to."""
+        name = files.VERDICT
+        if not follows:
+            yield from self._compared("EVD-04", name, pretty_json(document))
+            return
+        try:
+            said = files.read_document(self.reading.archive.path(name))
+            parts = {key: said[key] for key in document if key != "evidence"}
+        except (ArchiveError, *FORM_ERRORS) as error:
+            yield Finding(rule="EVD-04", severity="error", key=name, text=f"no verdict: {error}")
+            return
+        expected = {key: value for key, value in document.items() if key != "evidence"}
+        if parts != expected:
+            text = "is not what follows from the evidence: " + _difference(
+                pretty_json(parts), pretty_json(expected)
+            )
+            yield Finding(rule="EVD-04", severity="error", key=name, text=text)
 
 
-def _argv(evidence: Evidence, launch: Launch) -> bytes:
+def _of_stage(file: str) -> bool:
+    return file in _STAGE_FILES or file.partition("/")[0] in _STAGE_DIRECTORIES
+
+
+def _argv(evidence: Evidence, launch: Launch, outcome: Document) -> bytes:
     """What argv.json holds: the plan's argv, or the one for the hosts that were left."""
-    lost = evidence.outcomes.get(launch.name, {}).get("without_hosts")
+    lost = outcome.get("without_hosts")
     if lost and launch.when == "always":
         with contextlib.suppress(ValueError):
             launch = without_hosts(evidence.spec, evidence.plan, launch, lost)
     return pretty_json(list(launch.argv))
-
-
-def _overrides(archive: Archive) -> bytes:
-    provenance = files.read_document(archive.path(files.PROVENANCE))
-    return overrides_text(provenance["overrides"])
-
-
-def overrides_text(overrides: Sequence[str]) -> bytes:
-    """What overrides.txt holds: one override a line."""
-    return "".join(f"{line}\n" for line in overrides).encode()
 
 
 def _difference(actual: bytes, expected: bytes) -> str:

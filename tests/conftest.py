@@ -13,9 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, tzinfo
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -32,12 +33,13 @@ from mlps.engine.host_probe import Request as HostRequest
 from mlps.engine.host_probe import host_facts
 from mlps.engine.jobs import plan_here
 from mlps.engine.needs import Needs
-from mlps.engine.plan import Plan, make_plan
+from mlps.engine.plan import Launch, Plan, make_plan
 from mlps.engine.progress import PlainDisplay
 from mlps.engine.reach import Probed
 from mlps.engine.run import Report, Request, run_job
 from mlps.engine.signals import StopRequests
 from mlps.engine.spec import SWEEP_KEYS, JobSpec, build
+from mlps.engine.supervise import Outcome, supervise
 
 GIB = 2**30
 
@@ -395,6 +397,41 @@ def _short_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(preflight, "_needs", _modest_needs)
     patch.setattr(preflight, "_probe_here", _facts_here)
     patch.setattr(run, "collect_facts", _one_host)
+    patch.setattr(run, "supervise", _CLOCK)
+    patch.setattr(run, "datetime", _Ahead)
+
+
+class _Clock:
+    """The time of played stages: a player says that it measured for longer than it ran."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self, launch: Launch, *given: Any) -> Outcome:
+        outcome = supervise(launch, *given)
+        if outcome.started_utc is None or outcome.elapsed_s is None:
+            return outcome
+        start = datetime.fromisoformat(outcome.started_utc) + timedelta(seconds=self.ahead_s)
+        outcome = replace(outcome, started_utc=start.isoformat(timespec="milliseconds"))
+        result, length_s = outcome.result, 0.0
+        if result is not None and (window := result["window"]) is not None:
+            length_s = float(window["elapsed_s"])
+            window["start_unix_s"] = start.timestamp()
+            result["ranks"]["max_latency_ns"] = [launch.index] * len(result["ranks"]["host_index"])
+            outcome = replace(outcome, result=result, result_line=json.dumps(result).encode())
+        self.ahead_s += length_s
+        return replace(outcome, elapsed_s=(outcome.elapsed_s or 0.0) + length_s)
+
+
+_CLOCK = _Clock()
+
+
+class _Ahead(datetime):
+    """The time of day of played jobs."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(seconds=_CLOCK.ahead_s)
 
 
 def _one_host(*_arguments: object, **_settings: object) -> tuple[Probed, ...]:

@@ -11,10 +11,11 @@ import pytest
 from mlps.engine import archive as files
 from mlps.engine.environment import host_name
 from mlps.engine.errors import ArchiveError
+from mlps.engine.evidence import read_evidence
 from mlps.engine.replay import finished_launches, rerun_request, resume_request
 from mlps.engine.run import run_job
 from mlps.engine.signals import StopRequests
-from mlps.engine.verify import read_evidence, verify_archive
+from mlps.engine.verify import verify_archive
 
 
 @pytest.fixture
@@ -80,6 +81,15 @@ def test_resume_takes_over_what_is_finished_and_uses_the_kept_data(play, player,
         path = f"stages/01-run-0/{name}"
         assert done.archive.path(path).read_bytes() == failed.path(path).read_bytes()
     assert verify_archive(done.archive.root).exit_code == 0
+
+
+def test_resume_copies_no_file_that_a_link_leads_to(play, player, again):
+    changes = {"benchmark.stages": KEEPS, "trials": 3}
+    failed = play(player, changes, behaviours={"run-1": "die"}).archive
+    (failed.path("stages/01-run-0") / "more").symlink_to("/etc/passwd")
+    player.behave()
+    with pytest.raises(ArchiveError, match="01-run-0/more is not copied: it is no plain file"):
+        again(resume_request(failed.root))
 
 
 def test_resume_makes_again_what_a_clean_up_removed(play, player, again):
