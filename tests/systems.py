@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import textwrap
 from pathlib import Path
 
 from mlps.engine.plain_files import parse_yaml
@@ -13,8 +14,10 @@ ABSENT = object()
 
 
 def text_of(kind):
-    """The YAML of an example of the page: onprem or cloud."""
-    return re.search(rf"^```yaml {kind}\n(.*?)^```$", PAGE, re.M | re.S).group(1)
+    """The YAML of an example of the page, as a submission has it: onprem or cloud."""
+    label = {"onprem": "onprem", "cloud": "conf/system/mysystem.yaml"}[kind]
+    text = re.search(rf"^```yaml {label}\n(.*?)^```$", PAGE, re.M | re.S).group(1)
+    return text if kind == "onprem" else textwrap.dedent(text.partition("description:\n")[2])
 
 
 def described(kind="onprem", **changes):

@@ -24,7 +24,7 @@ def test_a_file_as_a_submission_has_it(tmp_path):
 def test_an_option_of_the_group(tmp_path):
     path = tmp_path / "filer.yaml"
     inner = "".join(f"  {line}\n" for line in text_of("cloud").splitlines())
-    path.write_text(f"# Summary\nname: bucketfs\nfile: null\ndescription:\n{inner}")
+    path.write_text(f"# Summary\nname: mysystem\nfile: null\ndescription:\n{inner}")
     found = read_system(path)
     assert found.description == described("cloud")
     assert found.where["system_under_test.deployment"] == f"{path}:22"

@@ -88,7 +88,7 @@ def test_one_change_gives_one_rule(rule, kind, changes):
 
 def test_the_name_must_be_that_of_the_system():
     assert rules(described("cloud"), name="other") == ["SYS-22"]
-    assert rules(described("cloud"), name="bucketfs") == []
+    assert rules(described("cloud"), name="mysystem") == []
 
 
 def test_both_on_premises_and_remapping_are_fine():
