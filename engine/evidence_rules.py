@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from .canonical import Document, canonical_json, sha256_hex
+from .contradictions import contradictions
 from .evidence import USABLE, Evidence
 from .plan import Launch
 from .rulebook import Rule
@@ -111,14 +112,12 @@ def _window(span: _Span, result: Document, slack_s: float) -> Iterator[Finding]:
     if window is None:
         return
     elapsed_s = span.end_unix_s - span.start_unix_s
-    parts_s = window["ramp_s"] + window["length_s"]
-    start_unix_s = window["start_unix_s"]
-    if max(parts_s, window["elapsed_s"]) > elapsed_s + LENGTH_SLACK_S:
-        told_s = max(parts_s, window["elapsed_s"])
+    told_s, start_unix_s = window["elapsed_s"], window["start_unix_s"]
+    if told_s > elapsed_s + LENGTH_SLACK_S:
         yield _clock(span.launch, f"it measured for {told_s:.1f} s and ran for {elapsed_s:.1f} s")
     elif not (
         span.start_unix_s - slack_s <= start_unix_s
-        and start_unix_s + parts_s <= span.end_unix_s + slack_s
+        and start_unix_s + told_s <= span.end_unix_s + slack_s
     ):
         apart_s = start_unix_s - span.start_unix_s
         text = (
@@ -169,7 +168,7 @@ def _own(evidence: Evidence) -> Iterator[Finding]:
             text = f"its outcome is that of {outcome['name']}"
             yield Finding(rule="EVD-06", severity="error", key=launch.name, text=text)
         if outcome["status"] in USABLE and not launch.is_foreign:
-            hosts[launch.name] = tuple(outcome["hosts"])
+            hosts[launch.name] = tuple(sorted(outcome["hosts"]))
             yield from _places(launch, outcome, evidence.results.get(launch.name))
     # A stage without lost hosts runs where the others ran.
     whole = {
@@ -192,7 +191,7 @@ def _places(launch: Launch, outcome: Document, result: Document | None) -> Itera
         texts.append(f"its outcome is {outcome['status']}, its result {result['status']}")
     if result is not None and result["ranks"]["host_index"]:
         columns = result["ranks"]
-        if list(columns["hosts"]) != list(outcome["hosts"]):
+        if sorted(columns["hosts"]) != sorted(outcome["hosts"]):
             texts.append(
                 f"its ranks were on {_told(outcome['hosts'])}, its result is of "
                 f"{_told(columns['hosts'])}"
@@ -239,54 +238,5 @@ def _sums(evidence: Evidence) -> Iterator[Finding]:
         result = evidence.results.get(launch.name)
         if result is None or launch.is_foreign:
             continue
-        for text in _contradictions(result):
+        for text in contradictions(result):
             yield Finding(rule="EVD-07", severity="error", key=launch.name, text=text)
-
-
-def _contradictions(result: Document) -> Iterator[str]:
-    columns, io = result["ranks"], result["io"]
-    for direction, moved in sorted(io.items()):
-        # A rank tells what it moved in the window that all ranks share.
-        of_ranks = columns.get(f"{direction}_bytes")
-        if of_ranks is not None and sum(of_ranks) != moved["window_bytes"]:
-            yield (
-                f"{direction}: ranks moved {sum(of_ranks)} bytes in the window, all together "
-                f"{moved['window_bytes']}"
-            )
-        yield from _impossible(direction, moved)
-        binned = sum((result.get("timeline") or {}).get(f"{direction}_bytes", ()))
-        if binned > moved["window_bytes"]:
-            yield f"{direction}: {binned} bytes in the timeline, {moved['window_bytes']} in all"
-    if io and columns.get("operations") is not None:
-        done = sum(moved["window_operations"] for moved in io.values())
-        if sum(columns["operations"]) != done:
-            yield f"ranks did {sum(columns['operations'])} operations, all together {done}"
-    read_bytes = io["read"]["total_bytes"] if "read" in io else None
-    if read_bytes is not None and result["verify"]["bytes"] > read_bytes:
-        yield f"{result['verify']['bytes']} bytes were compared, {read_bytes} were read"
-    yield from _unanswered(result)
-
-
-def _impossible(direction: str, moved: Document) -> Iterator[str]:
-    for unit in ("bytes", "operations"):
-        if moved[f"window_{unit}"] > moved[f"total_{unit}"]:
-            yield (
-                f"{direction}: {moved[f'window_{unit}']} {unit} in the window, "
-                f"{moved[f'total_{unit}']} in all"
-            )
-    latency = moved["latency"]
-    counted = sum(latency["count"])
-    if counted and not latency["min"] * counted <= latency["sum"] <= latency["max"] * counted:
-        yield f"{direction}: latencies sum up to what their least and greatest do not allow"
-
-
-def _unanswered(result: Document) -> Iterator[str]:
-    """Searches that all ranks together tell of, and those that each does."""
-    section = result.get("vectordb")
-    if section is None or section["does"] != "run" or "requests" not in result["ranks"]:
-        return
-    told = sum(point["requests"] for point in section["points"])
-    most = told + sum(each["failed_requests"] + each["late_requests"] for each in section["points"])
-    of_ranks = sum(result["ranks"]["requests"])
-    if not told <= of_ranks <= most:
-        yield f"ranks had {of_ranks} requests, all together {told}"

@@ -79,7 +79,7 @@ def test_evd_05_allows_what_clocks_of_hosts_differ(judged, by_s):
             lambda _o, r, _e: r[RUN]["window"].update(start_unix_s=1.7e9), [RUN], id="long ago"
         ),
         pytest.param(
-            lambda _o, r, _e: r[RUN]["window"].update(length_s=60.0), [RUN], id="too long"
+            lambda _o, r, _e: r[RUN]["window"].update(elapsed_s=60.0), [RUN], id="too long"
         ),
         pytest.param(
             lambda o, _r, _e: o[RUN].update(elapsed_s=-50.0), [RUN], id="ends before it starts"

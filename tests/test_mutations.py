@@ -232,6 +232,20 @@ def shift(word: str, by_s: float) -> Callable[[Forged], None]:
     )
 
 
+def slow(epoch: Any) -> None:
+    """An epoch in which accelerators waited, told in all of its numbers."""
+    counted_s = epoch["block_sum_s"] - epoch["first_step_sum_s"]
+    epoch["block_sum_s"] = epoch["first_step_sum_s"] + 9 * counted_s
+    for name in ("au_nominal_sum_pct", "au_dlio_sum_pct", "samples_dlio_per_s"):
+        epoch[name] /= 9
+
+
+def fast(epoch: Any) -> None:
+    """An utilisation that is better in some of its numbers."""
+    for name in ("au_nominal_sum_pct", "au_dlio_sum_pct", "samples_dlio_per_s"):
+        epoch[name] *= 1.3
+
+
 def nothing(_document: Any) -> None:
     """No further change."""
 
@@ -319,14 +333,17 @@ MUTATIONS = [
     Mutation("partial ranks", "training", of_outcome("run-0", update(ranks_reported=1)), {"EVD-06"}, Forged.seal),
     Mutation("fewer hosts", "training", of_result("run-0", inside("ranks", hosts=["vm2"])), {"EVD-06"}),
     Mutation("no result", "training", lambda f: f.path(f.stage("run-0")).unlink(), {"EVD-06"}),
-    Mutation("low AU", "training", of_result("run-0", lambda r: [e.update(au_nominal_sum_pct=10.0) for e in r["training"]["epochs"]]), {"TRN-02", "TRN-03"}),
+    Mutation("low AU", "training", of_result("run-0", lambda r: [slow(e) for e in r["training"]["epochs"]]), {"TRN-02"}),
+    Mutation("a better AU", "training", of_result("run-0", scale(1.01, "training", "epochs", 0, "au_nominal_sum_pct")), {"EVD-07"}),
+    Mutation("a better AU and rate", "training", of_result("run-0", lambda r: [fast(e) for e in r["training"]["epochs"]]), {"EVD-07"}),
+    Mutation("a shorter window", "training", of_result("run-0", inside("window", elapsed_s=0.01)), {"EVD-07"}),
     Mutation("an epoch missing", "training", of_result("run-0", lambda r: r["training"]["epochs"].pop()), {"TRN-06"}),
-    Mutation("fewer steps", "training", of_result("run-0", lambda r: r["training"]["epochs"][0].update(steps=3)), {"TRN-06"}),
+    Mutation("fewer steps", "training", of_result("run-0", lambda r: r["training"]["epochs"][0].update(steps=3)), {"EVD-07", "TRN-06"}),
     Mutation("dataset too small", "training", of_job(inside("benchmark", "dataset", "train", files=6)), {"EVD-02", "TRN-01", "TRN-08"}),
     Mutation("other files", "training", of_result("generate", inside("dataset", train_files=800)), {"TRN-08"}),
     Mutation("foreign dataset", "training", of_result("generate", inside("dataset", made_by="other")), {"TRN-07"}),
     Mutation("measured too early", "training", shift("run-0", -60), {"EVD-05"}),
-    Mutation("measured for longer", "training", of_result("run-0", inside("window", length_s=90.0)), {"EVD-05"}),
+    Mutation("measured for longer", "training", of_result("run-0", inside("window", elapsed_s=90.0)), {"EVD-05"}),
     Mutation("bytes of ranks", "training", of_result("run-0", inside("ranks", read_bytes=[1, 1])), {"EVD-07"}),
     Mutation("more bytes", "training", of_result("run-0", scale(2, "io", "read", "window_bytes")), {"EVD-07"}),
     Mutation("more operations", "training", of_result("run-0", scale(2, "io", "read", "window_operations")), {"EVD-06"}),
@@ -368,6 +385,7 @@ MUTATIONS = [
     Mutation("a trial missing", "kvcache", drop_stage("run-option_3-2"), {"EVD-06"}, Forged.seal),
     Mutation("options swapped", "kvcache", swap("run-option_1-0", "run-option_2-0"), {"EVD-02", "EVD-06"}, Forged.seal),
     Mutation("shorter", "kvcache", of_result("run-option_1-0", inside("window", length_s=0.1)), {"EVD-03"}, Forged.bind),
+    Mutation("a window of others' counters", "kvcache", of_result("run-option_1-0", inside("device", 0, "window", length_s=3.0)), {"EVD-07"}),
     Mutation("overloaded", "kvcache", of_result("run-option_1-0", inside("details", overloaded=True)), {"RES-09"}),
     Mutation("no bytes", "kvcache", of_result("run-option_1-0", lambda r: (r.update(io={}, timeline=None, verify=r["verify"] | {"bytes": 0}), r["ranks"].update(read_bytes=[0], write_bytes=[0], operations=[0]))), {"RES-01"}),
     Mutation("no storage", "kvcache", of_result("run-option_1-0", inside("core", name="noop")), {"RES-10"}),
@@ -387,6 +405,7 @@ MUTATIONS = [
     Mutation("recall unknown", "vectordb", of_result("run-0", lambda r: r["vectordb"]["points"][0].update(recall=None)), {"VDB-06"}),
     Mutation("a copied run", "vectordb", copy_stage("run-0", "run-3", nothing), {"EVD-06"}),
     Mutation("four runs", "vectordb", of_job(update(trials=4)), {"EVD-02", "EVD-06"}, Forged.replan),
+    Mutation("queries in less time", "vectordb", of_result("run-0", lambda r: r["vectordb"]["points"][0].update(elapsed_s=0.05)), {"EVD-07"}),
     Mutation("other dimension", "vectordb", of_result("run-0", inside("vectordb", "dataset", dimension=64)), {"VDB-02"}),
     Mutation("fewer inserted", "vectordb", of_result("load", inside("vectordb", "load", inserted=400)), {"VDB-03"}),
     Mutation("another index", "vectordb", of_result("run-0", inside("vectordb", "backend", "build", nlist=99)), {"VDB-04"}),

@@ -83,6 +83,15 @@ def test_resume_takes_over_what_is_finished_and_uses_the_kept_data(play, player,
     assert verify_archive(done.archive.root).exit_code == 0
 
 
+def test_resume_copies_no_file_that_a_link_leads_to(play, player, again):
+    changes = {"benchmark.stages": KEEPS, "trials": 3}
+    failed = play(player, changes, behaviours={"run-1": "die"}).archive
+    (failed.path("stages/01-run-0") / "more").symlink_to("/etc/passwd")
+    player.behave()
+    with pytest.raises(ArchiveError, match="01-run-0/more is not copied: it is no plain file"):
+        again(resume_request(failed.root))
+
+
 def test_resume_makes_again_what_a_clean_up_removed(play, player, again):
     failed = play(player, {"trials": 2}, behaviours={"run-1": "die"}).archive
     player.behave()

@@ -301,7 +301,7 @@ def test_a_path_that_is_no_archive(main_here, command):
 def test_an_unreadable_archive(place):
     (place.data_dir / "job.json").write_text("{\n  nonsense")
     text = refused(place, 6, "rerun", "data")
-    assert text.startswith(f"error: {place.data_dir}/job.json, line 2, column 3: Expecting ")
+    assert text.startswith(f"error: {place.data_dir}/job.json is no JSON: line 2 column 3: ")
 
 
 def test_the_checks_above_reach_the_command_they_test():

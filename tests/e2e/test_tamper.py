@@ -118,7 +118,7 @@ EDITS = [
     ("verdict.json", no_findings, "verdict.json"),
     ("verdict.json", higher_division, "verdict.json"),
     ("plan.json", other_limit, "plan.json"),
-    ("environment.json", other_version, "verdict.json"),
+    ("environment.json", other_version, "result.json"),
     ("provenance.json", other_override, "overrides.txt"),
 ]
 
