@@ -198,9 +198,12 @@ def make_stage(archive: Archive, launch_name: str) -> None:
         raise _unwritable(directory, error) from error
 
 
-def to_yaml(document: Document) -> bytes:
-    """A document as YAML for people; sorted, so that it follows from the canonical JSON."""
-    text = yaml.safe_dump(document, sort_keys=True, allow_unicode=True, width=100)
+def to_yaml(document: Document, *, in_order: bool = False) -> bytes:
+    """A document as YAML for people; sorted, so that it follows from the canonical JSON.
+
+    Or in the order that its keys have, where people are to go on writing it.
+    """
+    text = yaml.safe_dump(document, sort_keys=not in_order, allow_unicode=True, width=100)
     return text.encode()
 
 

@@ -16,7 +16,7 @@ from .errors import ConfigError, MlpsError
 
 JOB_COMMANDS = ("plan", "doctor", "facts")
 PATH_COMMANDS = ("verify", "report", "history", "rerun", "resume")
-TOOL_COMMANDS = ("lockfile",)
+TOOL_COMMANDS = ("system", "lockfile")
 
 # Flags of Hydra that show the configuration instead of running it; each may take a value.
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
@@ -142,6 +142,10 @@ def _dispatch(line: CommandLine) -> int:
         return lockfile(
             line.words, as_json=line.as_json, environ=os.environ, out=sys.stdout, notes=sys.stderr
         )
+    if line.command == "system":
+        from .system_command import system
+
+        return system(line.words, config_dirs=line.config_dirs, as_json=line.as_json)
     return _run_command(line)
 
 

@@ -28,6 +28,7 @@ Commands:
   history  [RESULTS_DIR] [--json]    the archives of a results directory
   rerun    ARCHIVE [--json]          the same job once more
   resume   ARCHIVE [--json]          the rest of a job that was stopped or failed
+  system   init NAME | check FILE    describe the system under test, and judge its description
   lockfile generate|verify [--help]  pin the packages that a job runs with, and compare them
 
 Root keys: data_dir (the storage under test), results_dir, seed, trials, stages,

@@ -171,6 +171,27 @@ def parse_yaml(text: str, origin: str) -> object:
         raise ArchiveError(f"{origin} is no YAML: {error}") from error
 
 
+def yaml_lines(text: str, origin: str) -> dict[str, int]:
+    """The line of each dotted key of a document that `parse_yaml` takes."""
+    node = _compose(text, origin)
+    return {} if node is None else dict(_lines(node, ()))
+
+
+def _lines(node: yaml.Node, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    parts: list[tuple[str, int, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [(str(key.value), _line(key), value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = [(str(index), _line(value), value) for index, value in enumerate(node.value)]
+    for name, line, value in parts:
+        yield ".".join((*path, name)), line
+        yield from _lines(value, (*path, name))
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1 if node.start_mark else 0
+
+
 def _compose(text: str, origin: str) -> yaml.Node | None:
     """The nodes of a document, after its events have shown that it is neither deep nor large."""
     depth = 0

@@ -19,6 +19,7 @@ from .monitor_rules import judge_cpu, judge_hosts, judge_series
 from .plan import Plan
 from .rules import Finding, errors, judge_job, judge_outcomes
 from .stage_rules import judge_rooflines, judge_stage_result
+from .system_source import judge_described
 from .training_job import training_jobs
 from .training_rules import judge_dataset_size, judge_training, judge_utilisation
 from .vector_job import vector_jobs
@@ -61,6 +62,7 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
     ended = (evidence.spec, evidence.plan, evidence.outcomes, evidence.results)
     findings = [
         *judge_job(evidence.spec, evidence.origins),
+        *judge_described(evidence.spec, evidence.hosts_start),
         *evidence.preflight,
         *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
         *judge_dataset_size(evidence.spec, memory_bytes),
