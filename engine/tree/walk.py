@@ -30,7 +30,9 @@ from .layout import (
 # What stands at the top of a tree, or of a submitter, beside results.
 _TOP_FILES = ("mlperf-results.yaml", "results.json", "results.csv", "submission.yaml")
 _POOLS = ("code-images",)
-_RESULT_TABLES = ("results.json", "results.csv")
+_RESULT_TABLES = ("results.json", "results.csv", "mlperf_storage_report.json")
+# Of the entries of one directory that have no place, so many are named.
+SHOWN_OF_DIRECTORY = 10
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,8 +52,21 @@ class Submitter:
     path: str
     entries: dict[str, str] = field(default_factory=dict)
     systems: dict[str, int] = field(default_factory=dict)
+    # The name of systems/ in its own case.
+    directory: str = "systems"
     result_systems: set[str] = field(default_factory=set)
     legacy: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Pool:
+    """Code images, by the first 8 digits of their hash; and directories at the top of a tree."""
+
+    images: dict[str, str] = field(default_factory=dict)
+    # Images that have a .code-hash.json, by path.
+    hashed: set[str] = field(default_factory=set)
+    marked: set[str] = field(default_factory=set)
+    tops: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +91,9 @@ def find_tree(root: Path) -> Tree | None:
     lower = {name.lower() for name in names}
     if lower & set(DIVISIONS):
         return Tree(root=root)
+    name = root.absolute().name
+    if name.lower() in DIVISIONS and any((root / each / "results").is_dir() for each in names):
+        return Tree(root=root, place=name)
     place = place_of_root(root.absolute().parts)
     if place:
         return Tree(root=root, place=place)
@@ -84,37 +102,43 @@ def find_tree(root: Path) -> Tree | None:
     return None
 
 
-Found = Finding | Workload | Submitter
+Found = Finding | Workload | Submitter | Pool
 
 
 def read_tree(tree: Tree) -> Iterator[Found]:
-    """Findings of entries, each workload once its files are known, submitters at the end.
+    """Findings of entries, each workload once its files are known; submitters and the pool last.
 
     Raises ArchiveError where the root cannot be listed.
     """
     submitters: dict[str, Submitter] = {}
     workloads: dict[str, Workload] = {}
-    current, junk = "", _Junk()
+    pool = Pool()
+    current, junk, limit = "", _Junk(), _Limit()
     for entry in walk(tree.root, keep_going=True):
         name = f"{tree.place}/{entry.name}" if tree.place else entry.name
         parts = name.split("/")
         yield from junk.next(name)
+        yield from limit.next(name)
         if is_junk(name):
             junk.count += 1
             continue
         if junk.covers(name):
             continue
+        _note_pool(entry, parts, pool)
         kept = _keep(entry, name, parts, submitters, workloads)
         if isinstance(kept, Finding):
-            yield kept
+            if limit.passes():
+                yield kept
             continue
         if kept is not None and kept != current:
             if current in workloads:
                 yield workloads.pop(current)
             current = kept
     yield from junk.next("")
+    yield from limit.next("")
     yield from workloads.values()
     yield from submitters.values()
+    yield pool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,7 +147,6 @@ class _Junk:
 
     directory: str = ""
     count: int = 0
-    inside: tuple[str, ...] = ()
 
     def next(self, name: str) -> Iterator[Finding]:
         """The finding of the directory before, once another one is listed."""
@@ -143,6 +166,47 @@ class _Junk:
     def covers(self, name: str) -> bool:
         """Whether a name stands below a directory that is junk."""
         return any(is_junk(part) for part in name.split("/")[:-1])
+
+
+@dataclass(slots=True, kw_only=True)
+class _Limit:
+    """Findings of the entries of one directory: the first ones, and how many more there are."""
+
+    directory: str = ""
+    count: int = 0
+
+    def next(self, name: str) -> Iterator[Finding]:
+        """What was left out of the directory before, once another one is listed."""
+        directory = name.rpartition("/")[0]
+        if directory == self.directory and name:
+            return
+        if self.count > SHOWN_OF_DIRECTORY:
+            yield Finding(
+                rule="TREE-13",
+                severity="error",
+                key=self.directory or ".",
+                text=f"{self.count - SHOWN_OF_DIRECTORY:,} more entries like these",
+            )
+        self.directory, self.count = directory, 0
+
+    def passes(self) -> bool:
+        """Count a finding; whether it is one of the first."""
+        self.count += 1
+        return self.count <= SHOWN_OF_DIRECTORY
+
+
+def _note_pool(entry: Entry, parts: list[str], pool: Pool) -> None:
+    """Images may stand below code-images, below a submitter at the top, or below a division's."""
+    if len(parts) == 1 and entry.kind == "directory":
+        pool.tops.add(parts[0])
+    path = "/".join(parts)
+    last = parts[-1]
+    if entry.kind == "directory" and len(parts) <= 3 and IMAGE.fullmatch(last):
+        pool.images.setdefault(last.removeprefix("code-"), path)
+    elif entry.kind == "file" and last == ".code-hash.json" and len(parts) <= 4:
+        pool.hashed.add("/".join(parts[:-1]))
+    elif entry.kind == "file" and last == ".mlps-image-pool":
+        pool.marked.add("/".join(parts[:-1]))
 
 
 def _keep(
@@ -196,6 +260,7 @@ def _note_submitter(entry: Entry, parts: list[str], submitters: dict[str, Submit
         submitter.entries[parts[2]] = entry.kind
     elif len(parts) == 4 and parts[2].lower() == "systems" and entry.kind == "file":
         submitter.systems[parts[3]] = entry.size_bytes
+        submitter.directory = parts[2]
     elif len(parts) == 5 and parts[2].lower() == "results" and entry.kind == "directory":
         if family_of(parts[4]) is not None:
             submitter.result_systems.add(parts[3])
