@@ -9,6 +9,7 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,7 @@ def read_json(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> object:
     text = read_text(path, limit_bytes)
     _refuse_depth(path, text)
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise ArchiveError(f"{path} is no JSON: {place}: {error.msg}") from error
@@ -142,6 +143,14 @@ def read_json(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> object:
 
 def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
+
+
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:80]!r} stands in it twice")
+    return found
 
 
 # A string, which ends with the text where it is not closed, or a bracket. Possessive, so that no

@@ -39,9 +39,9 @@ _FLAGS = {
 }
 
 UNPROVEN = (
-    "these files do not prove that the configuration they hold is the one that ran, that reads came "
-    "from storage and not from the page cache, how many bytes the devices moved, that no file was "
-    "edited since, nor that the clocks of the hosts agreed"
+    "these files do not prove that the configuration they hold is the one that ran, that reads "
+    "came from storage and not from the page cache, how many bytes the devices moved, that no file "
+    "was edited since, nor that the clocks of the hosts agreed"
 )
 
 
@@ -167,7 +167,8 @@ def judge_identity(leaf: LeafDocuments) -> Iterator[Finding]:
             f"metadata names the model {shown(model)}, the directory {leaf.leaf.model}",
         )
     stamp = text_at(metadata, "run_datetime")
-    if stamp and TIME.fullmatch(stamp) and stamp != leaf.leaf.timestamp:
+    named = TIME.fullmatch(leaf.leaf.timestamp)
+    if named and TIME.fullmatch(stamp) and stamp != leaf.leaf.timestamp:
         yield leaf.finding(
             "UPS-14", "error", f"metadata is of {stamp}, the directory of {leaf.leaf.timestamp}"
         )

@@ -86,16 +86,18 @@ def judge_run(leaf: LeafDocuments) -> Iterator[Finding]:
         )
     for option in OPTIONS:
         told = mapping_at(summary, f"options.{option}")
+        if summary is None and not results:
+            continue
         if summary is not None and not told:
             grave: Severity = "error" if closed else "warning"
             yield leaf.finding("UPS-12", grave, f"Option {option} was not run", file=file)
             continue
         here = results.get(option, {})
-        yield from _judge_missing(leaf, file, option, told, here, ranks, trials)
-        yield from _judge_sums(leaf, file, option, told, here, trials)
+        missing = list(_judge_missing(leaf, file, option, told, here, ranks, trials))
+        yield from missing
+        if not missing:
+            yield from _judge_sums(leaf, file, option, told, here)
         yield from _judge_results(leaf, option, here, closed=closed)
-    if summary is None and not results:
-        yield leaf.finding("UPS-15", "error", "holds neither a summary nor results of ranks")
     if value_at(summary, "partial_failure") is True:
         yield leaf.finding("UPS-11", "error", "the summary itself says partial_failure", file=file)
     yield from _judge_commands(leaf)
@@ -157,7 +159,6 @@ def _judge_sums(
     option: str,
     told: Mapping[str, object],
     here: Mapping[Rank, tuple[str, object]],
-    trials: int,
 ) -> Iterator[Finding]:
     """UPS-10: sums over ranks, then the mean over trials; P95 of the worst rank."""
     if not here or not told:

@@ -164,6 +164,8 @@ def _judge_gaps(runs: Sequence[LeafDocuments]) -> Iterator[Finding]:
         if (start := moment_at(run.named("summary.json"), "start")) is not None
         and (end := moment_at(run.named("summary.json"), "end")) is not None
     ]
+    if len(times) < len(runs):
+        return  # what is missing between two runs is no pause
     ordered = sorted(times, key=lambda entry: entry[0])
     lengths = [end - start for start, end, _ in ordered]
     for (_, end, before), (following, _, after) in pairwise(ordered):
