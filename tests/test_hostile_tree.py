@@ -8,6 +8,8 @@ import os
 import resource
 import shutil
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,10 +30,10 @@ from upstream_trees import (
 
 from mlps.engine import archive_commands, plain_files, verify_command
 from mlps.engine.errors import ArchiveError
-from mlps.engine.tree.layout import leaf_of
-from mlps.engine.tree.upstream_common import judge_common
 from mlps.engine.tree.documents import LeafDocuments
+from mlps.engine.tree.layout import leaf_of
 from mlps.engine.tree.rows import row_of
+from mlps.engine.tree.upstream_common import judge_common
 from mlps.engine.tree.verify import _judge_leaf, _judge_set, official_training
 
 LEAF = f"{CHECKPOINTING}/20260702_100000"
@@ -53,23 +55,7 @@ def tree(tmp_path):
     """A small clean tree; what is too deep for the tidying of pytest is removed here."""
     root = write_tree(tmp_path / "tree", BASE)
     yield root
-    flatten(root)
-
-
-def flatten(root):
-    """Remove a tree however deep it is."""
-    handle = os.open(root, os.O_RDONLY)
-    while "d" in os.listdir(handle):
-        inner = os.open("d", os.O_RDONLY, dir_fd=handle)
-        if "d" not in os.listdir(inner):
-            os.close(inner)
-            break
-        os.rename("d/d", "next", src_dir_fd=handle, dst_dir_fd=handle)
-        os.close(inner)
-        shutil.rmtree(root / "d")
-        os.rename("next", "d", src_dir_fd=handle, dst_dir_fd=handle)
-    os.close(handle)
-    shutil.rmtree(root, ignore_errors=True)
+    subprocess.run(["rm", "-rf", root], check=True)
 
 
 def run(command, root, capsys, *, as_json=False):
@@ -81,13 +67,16 @@ def run(command, root, capsys, *, as_json=False):
     return code, out
 
 
-def told(root, capsys):
-    """Exit code and findings of verify; report and both forms of verify end without a trace."""
-    code, _ = run(verify_command.verify, root, capsys)
-    again, text = run(verify_command.verify, root, capsys, as_json=True)
-    assert again == code
-    run(archive_commands.report, root, capsys)
-    json.loads(run(archive_commands.report, root, capsys, as_json=True)[1])
+def told(root, capsys, *, once=False):
+    """Exit code and findings of verify; report and both forms of verify end without a trace.
+
+    `once` is for what takes long: verify alone, in one form.
+    """
+    code, text = run(verify_command.verify, root, capsys, as_json=True)
+    if not once:
+        assert run(verify_command.verify, root, capsys)[0] == code
+        run(archive_commands.report, root, capsys)
+        json.loads(run(archive_commands.report, root, capsys, as_json=True)[1])
     groups = json.loads(text)
     return code, [finding for group in groups for finding in group["findings"]]
 
@@ -126,7 +115,7 @@ def pipe(root):
 
 
 def listen(root):
-    here = os.getcwd()
+    here = Path.cwd()
     os.chdir(root / LEAF)
     try:
         with socket.socket(socket.AF_UNIX) as server:
@@ -148,7 +137,7 @@ def strangers(root):
 
 
 def deep(root):
-    current = os.open(root, os.O_RDONLY)
+    current = os.open(root / LEAF, os.O_RDONLY)
     for _ in range(2100):
         os.mkdir("d", dir_fd=current)
         inner = os.open("d", os.O_RDONLY, dir_fd=current)
@@ -224,7 +213,7 @@ CASES = {
     "HTML in a value": (documents(SUMMARY, num_hosts=HTML), "UPS-02", 7),
     "a list for a number": (documents(SUMMARY, num_hosts=[[[]]]), "UPS-02", 7),
     "a huge number": (documents(SUMMARY, num_hosts=10**4000), "UPS-02", 7),
-    "times beyond all": (documents(SUMMARY, end="0001-01-01T00:00:00+14:00"), "", 0),
+    "times beyond all": (documents(SUMMARY, end="0001-01-01T00:00:00+14:00"), "UPS-13", 7),
     "a pointer out of the pool": (
         write(f"{LEAF}/.mlps-code-image", "md5-tree-v2:../../../../etc/passwd"), "TREE-15", 7,
     ),
@@ -255,7 +244,7 @@ CASES = {
 def test_harm_is_one_finding(tree, capsys, case):
     change, rule, code = CASES[case]
     change(tree)
-    found = told(tree, capsys)
+    found = told(tree, capsys, once=change in (wide, deep))
     assert (rules(found[1]), found[0]) == ([rule] if rule else [], code)
 
 
@@ -280,8 +269,8 @@ def test_a_file_that_may_not_be_read(tree, capsys, monkeypatch):
     monkeypatch.setattr(plain_files.os, "open", refuse)
     code, findings = told(tree, capsys)
     assert (code, rules(findings)) == (6, ["TREE-17"])
-    assert (
-        "Permission denied" in [each for each in findings if each["rule"] == "TREE-17"][0]["text"]
+    assert "Permission denied" in next(
+        each["text"] for each in findings if each["rule"] == "TREE-17"
     )
 
 

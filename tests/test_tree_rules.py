@@ -108,6 +108,11 @@ SEARCH = search_path(1)
 SEARCH_SUMMARY = f"{SEARCH}/summary.json"
 STATISTICS = f"{SEARCH}/vectordb/simple/statistics.json"
 AU = "metric|train_au_percentage"
+IO = "metric|train_io_mean_MB_per_second"
+NAMED = "system_under_test|solution|submission_name"
+READS = "workload|checkpoint|num_checkpoints_read"
+CKP_CONFIG = f"{CKP}/dlio_config/config.yaml"
+LATE = f"{run_path(5)}/summary.json"
 
 # A change of the clean tree, and the rules that tell it: an error unless marked w or i.
 FLAWS = {
@@ -124,7 +129,7 @@ FLAWS = {
     ),
     "another name in a description": (
         edit(
-            f"{ORG}/systems/{SYSTEM}.yaml", "system_under_test|solution|submission_name", "b"
+            f"{ORG}/systems/{SYSTEM}.yaml", NAMED, "b"
         ),
         "TREE-04",
     ),
@@ -137,7 +142,7 @@ FLAWS = {
         all_of(
             move(RESULTS, f"{ORG}/results/sys 1"),
             move(f"{ORG}/systems/{SYSTEM}.", f"{ORG}/systems/sys 1."),
-            edit(f"{ORG}/systems/sys 1.yaml", "system_under_test|solution|submission_name", "sys 1"),
+            edit(f"{ORG}/systems/sys 1.yaml", NAMED, "sys 1"),
         ),
         "TREE-05",
     ),
@@ -151,7 +156,7 @@ FLAWS = {
     "a long pause": (
         all_of(
             *(
-                edit(f"{run_path(5)}/summary.json", key, (RUNS[5] + timedelta(hours=late)).isoformat())
+                edit(LATE, key, (RUNS[5] + timedelta(hours=late)).isoformat())
                 for key, late in (("start", 2), ("end", 3))
             )
         ),
@@ -172,7 +177,9 @@ FLAWS = {
         move(f"code-images/code-{IMAGE}/.code-hash.json", f"code-images/code-{IMAGE}/a"), "TREE-15",
     ),
     "an image of no run": (put("code-images/code-ffffffff/.code-hash.json", {}), "w:TREE-15"),
-    "a pointer that leaves the tree": (put(f"{RUN}/.mlps-code-image", "md5-tree-v2:../../etc"), "TREE-15"),
+    "a pointer that leaves the tree": (
+        put(f"{RUN}/.mlps-code-image", "md5-tree-v2:../../etc"), "TREE-15",
+    ),
     "code of older rounds": (put(f"{ORG}/code/main.py", "x"), "w:TREE-16"),
     "no JSON": (put(SUMMARY, '{"a": 1,\n x}'), "TREE-17"),
     "no YAML": (put(f"{ORG}/submission.yaml", "a: [1\nb"), "TREE-17"),
@@ -189,7 +196,9 @@ FLAWS = {
         ),
         "UPS-04",
     ),
-    "other parameters": (edit(RUN_METADATA, "parameters", {"reader": {"read_threads": 9}}), "UPS-04"),
+    "other parameters": (
+        edit(RUN_METADATA, "parameters", {"reader": {"read_threads": 9}}), "UPS-04",
+    ),
     "parameters that did not run": (edit(KV_METADATA, "parameters|duration", 60), "UPS-04"),
     "another format": (
         edit(f"{RUN}/dlio_config/config.yaml", "workload|dataset|format", "npy"), "UPS-05",
@@ -203,7 +212,7 @@ FLAWS = {
             edit(SUMMARY, "metric|train_throughput_samples_per_second", [30.0] * 5),
             edit(SUMMARY, "metric|train_throughput_mean_samples_per_second", 30.0),
             edit(SUMMARY, "metric|train_throughput_stdev_samples_per_second", 0.0),
-            edit(SUMMARY, "metric|train_io_mean_MB_per_second", 30.0 * 146600628 / 2**20),
+            edit(SUMMARY, IO, 30.0 * 146600628 / 2**20),
         ),
         "UPS-06",
     ),
@@ -215,7 +224,7 @@ FLAWS = {
         "UPS-06 UPS-14",
     ),
     "another word of DLIO": (edit(SUMMARY, "metric|train_au_meet_expectation", "fail"), "UPS-06"),
-    "an edited bandwidth": (edit(SUMMARY, "metric|train_io_mean_MB_per_second", 9999.0), "UPS-07"),
+    "an edited bandwidth": (edit(SUMMARY, IO, 9999.0), "UPS-07"),
     "datasize after the runs": (
         move(f"{TRAINING}/datasize/20260701_100000", f"{TRAINING}/datasize/20260709_100000"),
         "w:UPS-08 UPS-14",
@@ -249,7 +258,7 @@ FLAWS = {
             {"command": "kv-cache.py --num-users 20", "stdout": "kvcache_opt1_trial0.stdout.log"}]),
         "UPS-12",
     ),
-    "the end before the start": (edit(CKP_SUMMARY, "end", "2026-07-02T09:00:00"), "UPS-13 RES-04"),
+    "the end before the start": (edit(CKP_SUMMARY, "end", "2026-07-02T09:00:00"), "UPS-13"),
     "the summary of another day": (
         all_of(
             edit(CKP_SUMMARY, "start", "2026-07-05T10:00:00"),
@@ -279,7 +288,7 @@ FLAWS = {
             edit(SUMMARY, "metric|train_throughput_samples_per_second", [80 / 100 * 7 / 0.162] * 5),
             edit(SUMMARY, "metric|train_throughput_mean_samples_per_second", 80 / 100 * 7 / 0.162),
             edit(SUMMARY, "metric|train_throughput_stdev_samples_per_second", 0.0),
-            edit(SUMMARY, "metric|train_io_mean_MB_per_second", 0.8 * 7 / 0.162 * 146600628 / 2**20),
+            edit(SUMMARY, IO, 0.8 * 7 / 0.162 * 146600628 / 2**20),
             edit(SUMMARY, "metric|train_au_meet_expectation", "fail"),
         ),
         "TRN-02",
@@ -305,12 +314,12 @@ FLAWS = {
         "CKP-07 w:CKP-04",
     ),
     "five checkpoints": (
-        edit(f"{CKP}/dlio_config/config.yaml", "workload|checkpoint|num_checkpoints_read", 5), "CKP-08",
+        edit(CKP_CONFIG, READS, 5), "CKP-08",
     ),
     "reads that did not run": (
-        edit(f"{CKP}/dlio_config/config.yaml", "workload|checkpoint|num_checkpoints_read", 0), "CKP-03",
+        edit(CKP_CONFIG, READS, 0), "CKP-03",
     ),
-    "no fsync": (edit(f"{CKP}/dlio_config/config.yaml", "workload|checkpoint|fsync", False), "CKP-06"),
+    "no fsync": (edit(CKP_CONFIG, "workload|checkpoint|fsync", False), "CKP-06"),
     "an edited rate": (
         edit(CKP_SUMMARY, "metric|load_checkpoint_io_mean_GB_per_second", 9.0), "UPS-07",
     ),

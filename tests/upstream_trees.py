@@ -33,7 +33,7 @@ WORKLOAD = {
     "metric": {"au": 0.9},
 }
 LLAMA = {"checkpoint": {"num_checkpoints_write": 10, "num_checkpoints_read": 10, "fsync": True}}
-FIRST = datetime(2026, 7, 1, 10)
+FIRST = datetime.fromisoformat("2026-07-01T10:00:00")
 RUN = timedelta(seconds=430)
 RUNS = tuple(FIRST + timedelta(hours=1) + number * RUN for number in range(6))
 SEPARATION = {"version": 1, "same_filesystem": False}
@@ -140,7 +140,7 @@ def training():
 
 
 def checkpointing():
-    moment = datetime(2026, 7, 2, 10)
+    moment = datetime.fromisoformat("2026-07-02T10:00:00")
     metric = {"checkpoint_size_GB": 104.7}
     for phase in ("save", "load"):
         metric[f"{phase}_checkpoint_io_mean_GB_per_second"] = 5.235
@@ -210,7 +210,7 @@ def kvcache():
         },
         f"{KV_RUN}/kv_cache_x_metadata.json": metadata(
             "llama3.1-8b",
-            datetime(2026, 7, 3, 10),
+            datetime.fromisoformat("2026-07-03T10:00:00"),
             parameters={"duration": 300},
             command_output_files=[
                 {

@@ -10,7 +10,7 @@ from ..rules import Finding, Severity
 from ..tables import numbered
 from ..vector_form import RUNS as VECTOR_RUNS
 from .documents import is_metadata
-from .layout import DIVISIONS, MODELS, Family, Leaf, is_name, is_timestamp
+from .layout import DIVISIONS, MODELS, UNKNOWN, Family, Leaf, is_name, is_timestamp
 from .walk import Submitter, Workload
 
 # Rules 2.1.17: a run that warms up and five that count.
@@ -313,7 +313,7 @@ def _judge_systems(submitter: Submitter) -> Iterator[Finding]:
 def is_whole(place: str) -> bool:
     """Whether a tree of this place holds all of a submitter: the top, a division or an org."""
     parts = place.split("/")
-    return not place or len(parts) < 3 and (parts[0].lower() in DIVISIONS or parts[0] == "unknown")
+    return not place or (len(parts) < 3 and parts[0].lower() in (*DIVISIONS, UNKNOWN))
 
 
 def _finding(rule: str, severity: Severity, key: str, text: str) -> Finding:

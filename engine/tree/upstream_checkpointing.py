@@ -184,7 +184,7 @@ def _judge_rates(leaf: LeafDocuments, phases: Sequence[str]) -> Iterator[Finding
                 file=SUMMARY,
             )
         window_s = run_s(leaf)
-        if window_s is not None and took_s > window_s:
+        if window_s is not None and 0 < window_s < took_s:
             yield leaf.finding(
                 "RES-04",
                 "error",

@@ -22,7 +22,7 @@ from .documents import (
     typeless,
     value_at,
 )
-from .layout import TIME, Leaf
+from .layout import TIME, Leaf, is_timestamp
 
 # How far the name of a directory may be from the start that its files tell, whatever the zone.
 ZONE_S = 15 * 60
@@ -167,8 +167,7 @@ def judge_identity(leaf: LeafDocuments) -> Iterator[Finding]:
             f"metadata names the model {shown(model)}, the directory {leaf.leaf.model}",
         )
     stamp = text_at(metadata, "run_datetime")
-    named = TIME.fullmatch(leaf.leaf.timestamp)
-    if named and TIME.fullmatch(stamp) and stamp != leaf.leaf.timestamp:
+    if is_timestamp(leaf.leaf.timestamp) and TIME.fullmatch(stamp) and stamp != leaf.leaf.timestamp:
         yield leaf.finding(
             "UPS-14", "error", f"metadata is of {stamp}, the directory of {leaf.leaf.timestamp}"
         )

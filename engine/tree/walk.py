@@ -114,9 +114,9 @@ def read_tree(tree: Tree) -> Iterator[Found]:
     workloads: dict[str, Workload] = {}
     pool = Pool()
     current, junk, limit = "", _Junk(), _Limit()
+    listed = _Listed()
     for entry in walk(tree.root, keep_going=True):
         name = f"{tree.place}/{entry.name}" if tree.place else entry.name
-        parts = name.split("/")
         yield from junk.next(name)
         yield from limit.next(name)
         if is_junk(name):
@@ -124,6 +124,9 @@ def read_tree(tree: Tree) -> Iterator[Found]:
             continue
         if junk.covers(name):
             continue
+        if entry.kind == "file" and listed.keeps(name, entry.size_bytes):
+            continue
+        parts = name.split("/")
         _note_pool(entry, parts, pool)
         kept = _keep(entry, name, parts, submitters, workloads)
         if isinstance(kept, Finding):
@@ -134,6 +137,8 @@ def read_tree(tree: Tree) -> Iterator[Found]:
             if current in workloads:
                 yield workloads.pop(current)
             current = kept
+        if kept is not None and entry.kind == "file":
+            listed.note(name, workloads[kept])
     yield from junk.next("")
     yield from limit.next("")
     yield from workloads.values()
@@ -166,6 +171,30 @@ class _Junk:
     def covers(self, name: str) -> bool:
         """Whether a name stands below a directory that is junk."""
         return any(is_junk(part) for part in name.split("/")[:-1])
+
+
+@dataclass(slots=True, kw_only=True)
+class _Listed:
+    """The directory of a leaf whose files are being listed: its place is found once."""
+
+    directory: str = ""
+    inside: str = ""
+    files: dict[str, int] | None = None
+
+    def keeps(self, name: str, size_bytes: int) -> bool:
+        """Note a further file of the directory; whether it is one."""
+        directory, _, last = name.rpartition("/")
+        if self.files is None or directory != self.directory:
+            return False
+        self.files[self.inside + last] = size_bytes
+        return True
+
+    def note(self, name: str, workload: Workload) -> None:
+        """Remember the directory of a file that was kept in a leaf."""
+        self.directory = name.rpartition("/")[0]
+        leaf = leaf_of(self.directory.split("/"))
+        self.files = None if leaf is None else workload.leaves.get(leaf)
+        self.inside = "" if leaf is None else f"{self.directory}/"[len(leaf.path) + 1 :]
 
 
 @dataclass(slots=True, kw_only=True)
