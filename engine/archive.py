@@ -43,7 +43,6 @@ SERIES = "timeseries.jsonl"
 SERIES_GZ = "timeseries.jsonl.gz"
 RESULT = "result.json"
 VERDICT = "verdict.json"
-REPORT = "report.html"
 MANIFEST = "MANIFEST.sha256"
 
 ARGV = "argv.json"

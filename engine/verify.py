@@ -11,14 +11,23 @@ from typing import Any
 from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json, sha256_hex
-from .errors import ArchiveError
-from .evidence import FORM_ERRORS, USABLE, Evidence, Reading, read_what_there_is
+from .errors import ArchiveError, ConfigError
+from .evidence import (
+    FORM_ERRORS,
+    USABLE,
+    Evidence,
+    Reading,
+    overrides_text,
+    read_what_there_is,
+)
 from .evidence_rules import judge_evidence
 from .foreign_evidence import derived_files
 from .host_documents import hosts_text
+from .jobs import conf_dirs
 from .plan import Launch, without_hosts
+from .recomposition import judge_composition
 from .rules import Finding
-from .verdict import make_result, make_verdict, overrides_text
+from .verdict import make_result, make_verdict
 
 # (rule, file, what it must hold)
 Derived = tuple[str, str, bytes]
@@ -28,7 +37,7 @@ _ROOT_FILES = frozenset(
     {
         files.JOB, files.JOB_YAML, files.OVERRIDES, files.PROVENANCE, files.PLAN,
         files.ENVIRONMENT, files.SYSTEM, files.HOSTS_START, files.HOSTS_END, files.SERIES,
-        files.SERIES_GZ, files.RESULT, files.VERDICT, files.MANIFEST, files.REPORT,
+        files.SERIES_GZ, files.RESULT, files.VERDICT, files.MANIFEST, "report.html",
     }
 )  # fmt: skip
 _STAGE_FILES = frozenset({files.ARGV, files.STDOUT, files.STDERR, files.OUTCOME, files.RESULT})
@@ -123,7 +132,7 @@ class _Check:
 
     def findings(self) -> tuple[list[Finding], tuple[Finding, ...]]:
         """What is wrong with the archive, and what the rules say of the job."""
-        found: list[Finding] = [*self._strangers()]
+        found: list[Finding] = [*self._strangers(), *self._composition()]
         for derived in (self._of_inputs, self._of_stages, self._of_hosts):
             for rule, name, expected in derived():
                 found += self._compared(rule, name, expected)
@@ -167,19 +176,29 @@ class _Check:
     def _strangers(self) -> Iterator[Finding]:
         """Files that no run leaves, and stages that the plan does not have."""
         stages = {launch.name for launch in self.evidence.plan.launches}
-        unknown: dict[str, None] = {}
+        others: dict[str, None] = {}
         for name in files.file_names(self.reading.archive):
             if name in self.reading.lost or name in _ROOT_FILES:
                 continue
             first, _, rest = name.partition("/")
             stage, _, file = rest.partition("/")
             if first == "stages" and stage not in stages:
-                unknown[f"stages/{stage}"] = None
+                others[stage] = None
             elif first != "stages" or not _of_stage(file):
-                unknown[name] = None
-        for name in unknown:
-            text = "is not what a run of this job leaves"
-            yield Finding(rule="EVD-06", severity="error", key=name, text=text)
+                text = "is not what a run of this job leaves"
+                yield Finding(rule="EVD-06", severity="error", key=name, text=text)
+        if others:
+            text = f"stages that the plan does not have are in the archive: {', '.join(others)}"
+            yield Finding(rule="EVD-06", severity="error", key="stages", text=text)
+
+    def _composition(self) -> list[Finding]:
+        archive, spec = self.reading.archive, self.evidence.spec
+        provenance = files.read_document(archive.path(files.PROVENANCE))
+        try:
+            return [*judge_composition(spec, provenance, conf_dirs(()))]
+        except (ArchiveError, ConfigError, *FORM_ERRORS) as error:
+            text = f"where the job came from cannot be read: {error}"
+            return [Finding(rule="EVD-02", severity="error", key=files.PROVENANCE, text=text)]
 
     # ------------------------------------------------------------ what follows from what
 

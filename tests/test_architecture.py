@@ -16,7 +16,8 @@ from mlps.engine.options import packaged_conf
 
 ROOT = packaged_conf().parent
 PURE = (
-    "aggregate", "canonical", "checkpoint_job", "checkpoint_metrics", "checkpoint_report",
+    "aggregate", "canonical", "contradictions", "sarif", "checkpoint_job", "checkpoint_metrics",
+    "checkpoint_report",
     "checkpoint_rules", "cluster", "collect", "counting", "errors", "hints", "facts_report",
     "foreign", "foreign_metrics", "json_path", "quantities", "references",
     "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",

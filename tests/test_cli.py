@@ -333,6 +333,33 @@ def test_verify_gives_the_highest_code_of_all(mlps, sealed, tmp_path):
     assert (code, [entry["valid"] for entry in json.loads(out)]) == (6, [True, False])
 
 
+def test_verify_writes_sarif(mlps, sealed):
+    with sealed.path(files.PLAN).open("ab") as file:
+        file.write(b" ")
+    code, out, _ = mlps("verify", sealed.root, "--sarif")
+    (run,) = json.loads(out)["runs"]
+    found = [(result["ruleId"], result["level"]) for result in run["results"]]
+    assert (code, found) == (6, [("EVD-01", "error"), ("CAP-03", "note")])
+
+
+def test_verify_tells_what_the_rules_say_of_the_job(mlps, play, player):
+    archive = play(player, behaviours={"run-0": "die"}).archive
+    code, out, _ = mlps("verify", archive.root)
+    assert code == 7
+    assert out.splitlines()[:2] == [
+        f"{archive.run_id}: NOT VALID, verdict INVALID",
+        "  of the job, judged anew: 1 finding",
+    ]
+    assert out.count("error RUN-01") == 1
+
+
+def test_verify_goes_on_after_a_path_that_is_no_archive(mlps, sealed, tmp_path):
+    code, out, _ = mlps("verify", tmp_path / "nothing", sealed.root)
+    assert code == 6
+    assert "nothing: NOT VALID, verdict none" in out
+    assert f"{sealed.run_id}: valid" in out
+
+
 def test_history_shows_what_is_unfinished_and_what_cannot_be_read(mlps, sealed):
     results = sealed.root.parent
     for name, sealed_too in (("x-killed", False), ("y-broken", True)):
