@@ -17,7 +17,7 @@ from . import upstream_checkpointing as checkpointing
 from . import upstream_kvcache as kvcache
 from . import upstream_training as training
 from . import upstream_vectordb as vectordb
-from .documents import LeafDocuments, moment_at, shown, value_at
+from .documents import LeafDocuments, mapping_at, moment_at, shown, value_at
 from .reading import read_leaf
 from .rows import Row, has_row, image_of, row_of
 from .structure import is_whole, judge_submitter, judge_workload
@@ -90,7 +90,7 @@ def verify_tree(tree: Tree) -> Iterator[Group]:
 def official_training() -> Mapping[str, Document]:
     """The training workloads that mlps ships, as their files set them."""
     return {
-        option.name: option.values()
+        option.name: mapping_at({"values": read_yaml(option.path)}, "values")
         for option in find_options("benchmark", ())
         if option.name.startswith("training/") and option.name != "training/quick"
     }
