@@ -22,6 +22,7 @@ from .reading import read_leaf
 from .rows import Row, has_row, image_of, row_of
 from .structure import is_whole, judge_submitter, judge_workload
 from .upstream_common import judge_common
+from .upstream_phases import judge_phases
 from .walk import Pool, Submitter, Tree, Workload, read_tree
 
 _POINTER = re.compile(r"md5-tree-v[12]:([0-9a-f]{8})[0-9a-f]{24}")
@@ -145,7 +146,7 @@ def _judge_set(leaves: Sequence[LeafDocuments]) -> Iterator[Finding]:
     if not leaves:
         return
     sets: Mapping[str, Callable[[Sequence[LeafDocuments]], Iterator[Finding]]] = {
-        "training": training.judge_phases,
+        "training": judge_phases,
         "checkpointing": checkpointing.judge_pair,
         "vectordb": vectordb.judge_set,
     }
