@@ -7,7 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
-from upstream_trees import CHECKPOINTING, ORG, RESULTS, checkpointing, clean_tree, write_tree
+from upstream_trees import (
+    CHECKPOINTING,
+    ORG,
+    RESULTS,
+    RUNS,
+    checkpointing,
+    clean_tree,
+    training_run,
+    write_tree,
+)
 
 from mlps.engine.errors import ConfigError
 from mlps.engine.tree.layout import (
@@ -132,6 +141,28 @@ def test_sarif_names_the_files_of_a_tree(tmp_path, capsys):
     broken = next(each for each in results if each["ruleId"] == "TREE-17")
     uri = broken["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert uri == f"file://{root}/{CHECKPOINTING}/20260702_100000/summary.json"
+
+
+def test_a_tree_of_an_older_round_is_judged_and_said_to_be_one(tmp_path):
+    run = training_run(RUNS[0])
+    legacy = {
+        "Closed/Acme/results/unet3d-b200/runs/run1/summary.json": run["summary.json"],
+        "Closed/Acme/results/unet3d-b200/runs/run1/per_epoch_stats.json": run[
+            "0_per_epoch_stats.json"
+        ],
+        "Closed/Acme/results/unet3d-b200/runs/run1/configs/config.yaml": run[
+            "dlio_config/config.yaml"
+        ],
+        "Closed/Acme/systems/unet3d-b200.json": {},
+        "Closed/Acme/systems/unet3d-b200.pdf": "%PDF",
+    }
+    groups = [*verify_tree(find_tree(write_tree(tmp_path, legacy)))]
+    findings = [(each.severity, each.rule) for group in groups for each in group.findings]
+    assert sorted(findings) == [
+        ("info", "TREE-18"), ("info", "UPS-01"), ("warning", "TREE-05"),
+    ]  # fmt: skip
+    (row,) = (group.row for group in groups if group.row)
+    assert (row.prefix[4], round(row.values[0], 2)) == ("unet3d-b200", 5.79)
 
 
 @pytest.mark.skipif(SAMPLES is None, reason="MLPS_PUBLISHED_RESULTS names no published results")

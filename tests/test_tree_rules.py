@@ -200,6 +200,10 @@ FLAWS = {
         edit(RUN_METADATA, "parameters", {"reader": {"read_threads": 9}}), "UPS-04",
     ),
     "parameters that did not run": (edit(KV_METADATA, "parameters|duration", 60), "UPS-04"),
+    "arguments that did not run": (
+        all_of(edit(KV_METADATA, "parameters", {}), edit(KV_METADATA, "args", {"duration": 60})),
+        "UPS-04",
+    ),
     "another format": (
         edit(f"{RUN}/dlio_config/config.yaml", "workload|dataset|format", "npy"), "UPS-05",
     ),

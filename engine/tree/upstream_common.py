@@ -30,12 +30,12 @@ START_S = 600.0
 
 # Options of upstream's command line, by what metadata calls them.
 _FLAGS = {
-    "parameters.duration": "--duration",
-    "parameters.num_users": "--num-users",
-    "parameters.gpu_mem_gb": "--gpu-mem-gb",
-    "parameters.cpu_mem_gb": "--cpu-mem-gb",
-    "parameters.generation_mode": "--generation-mode",
-    "parameters.max_concurrent_allocs": "--max-concurrent-allocs",
+    "duration": "--duration",
+    "num_users": "--num-users",
+    "gpu_mem_gb": "--gpu-mem-gb",
+    "cpu_mem_gb": "--cpu-mem-gb",
+    "generation_mode": "--generation-mode",
+    "max_concurrent_allocs": "--max-concurrent-allocs",
 }
 
 UNPROVEN = (
@@ -129,7 +129,9 @@ def judge_flags(leaf: LeafDocuments) -> Iterator[Finding]:
     metadata = leaf.metadata
     commands = [text_at(metadata, "executed_command")]
     commands += [text_at(entry, "command") for entry in list_at(metadata, "command_output_files")]
-    for key, flag in _FLAGS.items():
+    for name, flag in _FLAGS.items():
+        in_parameters = name in mapping_at(metadata, "parameters")
+        key = f"{'parameters' if in_parameters else 'args'}.{name}"
         told = value_at(metadata, key)
         ran = {value for command in commands for value in flag_values(command, flag)}
         wrong = sorted(value for value in ran if told is not None and not same(told, value))
