@@ -11,12 +11,13 @@ from .archive import Archive
 from .arguments import parser_of, print_json
 from .canonical import Document
 from .checkpoint_summary import checkpoint_summaries
-from .errors import ArchiveError
+from .errors import ArchiveError, ConfigError
 from .evidence import read_evidence
 from .report import Published, csv_report, headline, read_published, readable, write_report
 from .tables import printable, write_table
 from .training_job import training_jobs
 from .training_summary import dlio_summaries
+from .tree_command import report_trees, trees_at
 from .vector_job import vector_jobs
 from .vector_summary import vector_summaries
 
@@ -31,6 +32,11 @@ def report(arguments: Sequence[str], *, as_json: bool) -> int:
         "--vdbbench", action="store_true", help="vdbbench's summary and statistics of each run"
     )
     options = parser.parse_args(arguments)
+    trees = trees_at("report", options.paths)
+    if trees and (options.dlio or options.vdbbench):
+        raise ConfigError("--dlio and --vdbbench are made of archives", hint="mlps report TREE")
+    if trees:
+        return report_trees(sys.stdout, trees, as_json=as_json, as_csv=options.csv)
     published, unreadable = _published(options.paths)
     archives = [item.archive for item in published]
     if not published:

@@ -23,8 +23,8 @@ Commands:
   plan     [overrides] [--json]      what would run, to the last argument, and how it would count
   doctor   [overrides] [--json]      check this machine for a job, without running it
   facts    [overrides] [--json]      the machines of a cluster, without running anything
-  verify   PATH... [--json|--sarif]  recompute everything that archives claim
-  report   PATH... [--json|--csv|--dlio|--vdbbench]  the numbers of archives
+  verify   PATH... [--json|--sarif]  recompute what archives and trees of results claim
+  report   PATH... [--json|--csv|--dlio|--vdbbench]  the numbers of archives and of trees
   history  [RESULTS_DIR] [--json]    the archives of a results directory
   rerun    ARCHIVE [--json]          the same job once more
   resume   ARCHIVE [--json]          the rest of a job that was stopped or failed

@@ -55,6 +55,7 @@ from mlps.engine.training_metrics import (
     evaluation_metrics,
     training_metrics,
 )
+from mlps.engine.tree.table import UPSTREAM_RULES
 from mlps.engine.vector_job import vector_jobs
 from mlps.engine.vector_metrics import (
     capacity_rows,
@@ -549,7 +550,7 @@ def test_the_rules_are_all_there():
 
 
 def test_rules_that_are_named_exist(page):
-    assert set(re.findall(r"\b[A-Z]{3}-\d\d\b", page)) <= set(RULES)
+    assert set(re.findall(r"\b[A-Z]{3}-\d\d\b", page)) <= {*RULES, *UPSTREAM_RULES}
 
 
 def test_metrics_are_those_that_are_published(make_full_result, search):
