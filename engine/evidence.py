@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,6 +25,9 @@ from .spec import JobSpec, build
 FORM_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 USABLE = ("complete", "stopped")
+
+# Longer than any time since 1970, and short enough for every computation with it.
+LONGEST_S = 1e11
 
 # What every outcome.json holds.
 _OUTCOME_KEYS = (
@@ -57,7 +61,8 @@ class Evidence:
 
 def read_evidence(archive: Archive) -> Evidence:
     """All that a job left, from the archive alone. Raises ArchiveError."""
-    evidence = _read_inputs(archive)
+    spec, origins = read_job(archive), _read_provenance(archive)
+    evidence = _read_environment(archive, spec, origins)
     outcomes, results = {}, {}
     for launch in evidence.plan.launches:
         outcomes[launch.name] = files.read_document(archive.stage(launch.name, files.OUTCOME))
@@ -70,19 +75,30 @@ def read_evidence(archive: Archive) -> Evidence:
         results=results,
         hosts_start=read_hosts_file(archive, files.HOSTS_START),
         hosts_end=read_hosts_file(archive, files.HOSTS_END),
-        series=read_series_file(archive, evidence.spec, results),
+        series=read_series_file(archive, spec, results),
     )
 
 
-def _read_inputs(archive: Archive) -> Evidence:
-    """What was there before the first stage. Raises ArchiveError."""
-    spec = read_job(archive)
-    provenance = files.read_document(archive.path(files.PROVENANCE))
-    environment = files.read_document(archive.path(files.ENVIRONMENT))
+def _read_provenance(archive: Archive) -> dict[str, Origin]:
+    """Where the job's values came from. Raises ArchiveError."""
+    path = archive.path(files.PROVENANCE)
+    document = files.read_document(path)
     try:
+        overrides_text(document["overrides"])
+        return read_origins(document)
+    except FORM_ERRORS as error:
+        raise ArchiveError(f"{path} lacks what it must hold: {error}") from error
+
+
+def _read_environment(archive: Archive, spec: JobSpec, origins: Mapping[str, Origin]) -> Evidence:
+    """What was there before the first stage. Raises ArchiveError."""
+    path = archive.path(files.ENVIRONMENT)
+    environment = files.read_document(path)
+    try:
+        datetime.fromisoformat(environment["started_utc"])
         return Evidence(
             spec=spec,
-            origins=read_origins(provenance),
+            origins=origins,
             plan=make_plan(
                 spec,
                 python=str(environment["python"]["executable"]),
@@ -98,9 +114,12 @@ def _read_inputs(archive: Archive) -> Evidence:
             series=None,
         )
     except FORM_ERRORS as error:
-        raise ArchiveError(
-            f"{archive.root}: a document lacks what it must hold: {error}"
-        ) from error
+        raise ArchiveError(f"{path} lacks what it must hold: {error}") from error
+
+
+def overrides_text(overrides: Sequence[str]) -> bytes:
+    """What overrides.txt holds: one override a line."""
+    return "".join(f"{line}\n" for line in overrides).encode()
 
 
 def read_hosts_file(archive: Archive, name: str) -> HostFacts:
@@ -193,12 +212,18 @@ def read_what_there_is(archive: Archive, lost: Collection[str]) -> Reading:
     reading = Reading(archive=archive, lost=set(lost))
     if reading.lost & {files.JOB, files.PROVENANCE, files.ENVIRONMENT}:
         return reading
-    inputs = reading.take(files.JOB, "EVD-03", lambda: _read_inputs(archive))
+    spec = reading.take(files.JOB, "EVD-03", lambda: read_job(archive))
+    origins = reading.take(files.PROVENANCE, "EVD-03", lambda: _read_provenance(archive))
+    if spec is None or origins is None:
+        return reading
+    inputs = reading.take(
+        files.ENVIRONMENT, "EVD-03", lambda: _read_environment(archive, spec, origins)
+    )
     if inputs is None:
         return reading
     outcomes, results = _read_stages(reading, inputs)
     series = reading.take(
-        files.SERIES_GZ, "EVD-03", lambda: read_series_file(archive, inputs.spec, results)
+        files.SERIES_GZ, "EVD-03", lambda: read_series_file(archive, spec, results)
     )
     start, end = (
         reading.take(name, "EVD-03", partial(read_hosts_file, archive, name))
@@ -228,6 +253,7 @@ def _read_stages(
         text = f"stages of the plan are not in the archive: {', '.join(missing)}"
         reading.findings.append(Finding(rule="EVD-06", severity="error", key="stages", text=text))
     reading.lost |= {files.stage_file(name, files.OUTCOME) for name in missing}
+    strangers = []
     for name, launch in launches.items():
         place = files.stage_file(name, files.OUTCOME)
         outcome = reading.take(place, "EVD-03", partial(_outcome, archive, place))
@@ -241,13 +267,21 @@ def _read_stages(
         )
         if place in reading.lost:
             continue
+        if result is not None and {*outcome["job_sha256"]} - {inputs.spec.sha256}:
+            strangers.append(name)
+            reading.lost.add(place)
+            continue
         flaws: list[str] = []
         if outcome["status"] in USABLE and not launch.is_foreign:
             flaws = result_flaws(result, launch, inputs.spec.sha256, _table(outcome))
+            flaws = flaws or _window_flaws(result)
         if flaws:
             reading.lose(place, "EVD-06", f"is no result of this stage: {'; '.join(flaws)[:500]}")
         else:
             results[name] = result
+    if strangers:
+        text = f"ranks had another job than the archived one: {', '.join(strangers)}"
+        reading.findings.append(Finding(rule="EVD-06", severity="error", key="stages", text=text))
     return outcomes, results
 
 
@@ -257,6 +291,15 @@ def _outcome(archive: Archive, name: str) -> Document:
         raise ArchiveError(f"{archive.path(name)} is no outcome of a stage")
     known: Document = document
     return known
+
+
+def _window_flaws(result: Document) -> list[str]:
+    window = result["window"] or {}
+    return [
+        f"window.{name} is a number that no clock shows"
+        for name, value in window.items()
+        if not abs(value) < LONGEST_S
+    ]
 
 
 def _table(outcome: Document) -> RankTable:

@@ -7,7 +7,7 @@ what others wrote: the outcome of its launch, the facts of its hosts, its own co
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
@@ -91,6 +91,7 @@ def _clocks(evidence: Evidence, environment: Document) -> Iterator[Finding]:
         result = evidence.results.get(span.launch.name)
         if result is not None and not span.launch.is_foreign:
             yield from _window(span, result, CLOCK_SLACK_S + offset_s)
+            yield from _source(spans, span, result, CLOCK_SLACK_S + offset_s)
 
 
 def _spans(evidence: Evidence) -> Iterator[_Span]:
@@ -122,6 +123,32 @@ def _window(span: _Span, result: Document, slack_s: float) -> Iterator[Finding]:
         apart_s = start_unix_s - span.start_unix_s
         text = (
             f"it was measured from {apart_s:+.1f} s of its start on, and ran for {elapsed_s:.1f} s"
+        )
+        yield _clock(span.launch, text)
+
+
+def _source(
+    spans: Sequence[_Span], span: _Span, result: Document, slack_s: float
+) -> Iterator[Finding]:
+    """What a stage says of when checkpoints were written, against the stage that wrote them."""
+    source = (result.get("checkpointing") or {}).get("source")
+    written = [
+        each
+        for each in spans
+        if each.launch.stage == "write"
+        and (each.launch.option, each.launch.trial) == (span.launch.option, span.launch.trial)
+    ]
+    if source is None or span.launch.stage != "read" or not written:
+        return
+    writing = written[-1]
+    start_unix_s, end_unix_s = source["start_unix_s"], source["end_unix_s"]
+    if not (
+        writing.start_unix_s - slack_s <= start_unix_s
+        and start_unix_s <= end_unix_s <= writing.end_unix_s + slack_s
+    ):
+        text = (
+            f"it says that checkpoints were written from {start_unix_s:.1f} to {end_unix_s:.1f}, "
+            f"{writing.launch.name} ran from {writing.start_unix_s:.1f} to {writing.end_unix_s:.1f}"
         )
         yield _clock(span.launch, text)
 
@@ -190,13 +217,13 @@ def _copies(evidence: Evidence) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for launch in evidence.plan.launches:
         result = evidence.results.get(launch.name)
-        if (
-            result is None
-            or launch.is_foreign
-            or not any(io["total_operations"] for io in result["io"].values())
-        ):
+        if result is None or launch.is_foreign:
             continue
-        measured = {name: io["latency"] for name, io in result["io"].items()}
+        points = (result.get("vectordb") or {}).get("points", ())
+        measured = [io["latency"] for io in result["io"].values() if io["total_operations"]]
+        measured += [point["latency"] for point in points if point["queries"]]
+        if not measured:
+            continue
         digest = sha256_hex(canonical_json([measured, result["ranks"]]))
         if digest in seen:
             text = f"its latencies and ranks are those of {seen[digest]}: one is a copy"
@@ -217,27 +244,49 @@ def _sums(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _contradictions(result: Document) -> Iterator[str]:
-    columns = result["ranks"]
-    for direction, io in sorted(result["io"].items()):
+    columns, io = result["ranks"], result["io"]
+    for direction, moved in sorted(io.items()):
+        # A rank tells what it moved in the window that all ranks share.
         of_ranks = columns.get(f"{direction}_bytes")
-        if of_ranks is not None and sum(of_ranks) != io["total_bytes"]:
-            moved = io["total_bytes"]
-            yield f"{direction}: ranks moved {sum(of_ranks)} bytes, all together {moved}"
-        for unit in ("bytes", "operations"):
-            if io[f"window_{unit}"] > io[f"total_{unit}"]:
-                yield (
-                    f"{direction}: {io[f'window_{unit}']} {unit} in the window, "
-                    f"{io[f'total_{unit}']} in all"
-                )
-        latency = io["latency"]
-        counted = sum(latency["count"])
-        if counted and not latency["min"] * counted <= latency["sum"] <= latency["max"] * counted:
-            yield f"{direction}: latencies sum up to what their least and greatest do not allow"
-    if columns.get("operations") is not None:
-        done = sum(io["total_operations"] for io in result["io"].values())
+        if of_ranks is not None and sum(of_ranks) != moved["window_bytes"]:
+            yield (
+                f"{direction}: ranks moved {sum(of_ranks)} bytes in the window, all together "
+                f"{moved['window_bytes']}"
+            )
+        yield from _impossible(direction, moved)
+        binned = sum((result.get("timeline") or {}).get(f"{direction}_bytes", ()))
+        if binned > moved["window_bytes"]:
+            yield f"{direction}: {binned} bytes in the timeline, {moved['window_bytes']} in all"
+    if io and columns.get("operations") is not None:
+        done = sum(moved["window_operations"] for moved in io.values())
         if sum(columns["operations"]) != done:
             yield f"ranks did {sum(columns['operations'])} operations, all together {done}"
-    verify = result["verify"]
-    read = result["io"].get("read")
-    if read is not None and verify["bytes"] > read["total_bytes"]:
-        yield f"{verify['bytes']} bytes were compared, {read['total_bytes']} were read"
+    read_bytes = io["read"]["total_bytes"] if "read" in io else None
+    if read_bytes is not None and result["verify"]["bytes"] > read_bytes:
+        yield f"{result['verify']['bytes']} bytes were compared, {read_bytes} were read"
+    yield from _unanswered(result)
+
+
+def _impossible(direction: str, moved: Document) -> Iterator[str]:
+    for unit in ("bytes", "operations"):
+        if moved[f"window_{unit}"] > moved[f"total_{unit}"]:
+            yield (
+                f"{direction}: {moved[f'window_{unit}']} {unit} in the window, "
+                f"{moved[f'total_{unit}']} in all"
+            )
+    latency = moved["latency"]
+    counted = sum(latency["count"])
+    if counted and not latency["min"] * counted <= latency["sum"] <= latency["max"] * counted:
+        yield f"{direction}: latencies sum up to what their least and greatest do not allow"
+
+
+def _unanswered(result: Document) -> Iterator[str]:
+    """Searches that all ranks together tell of, and those that each does."""
+    section = result.get("vectordb")
+    if section is None or section["does"] != "run" or "requests" not in result["ranks"]:
+        return
+    told = sum(point["requests"] for point in section["points"])
+    most = told + sum(each["failed_requests"] + each["late_requests"] for each in section["points"])
+    of_ranks = sum(result["ranks"]["requests"])
+    if not told <= of_ranks <= most:
+        yield f"ranks had {of_ranks} requests, all together {told}"

@@ -82,6 +82,8 @@ def read_published(archive: Archive) -> Published:
     required = ("run_id", "benchmark", "status", "metrics", "ranks", "hosts", "failure")
     if not isinstance(result, dict) or any(key not in result for key in required):
         raise ArchiveError(f"{archive.path(files.RESULT)} is no result")
+    if not isinstance(result["metrics"], list) or not isinstance(result["failure"], dict | None):
+        raise ArchiveError(f"{archive.path(files.RESULT)} is no result")
     if not isinstance(verdict, dict) or "verdict" not in verdict or "findings" not in verdict:
         raise ArchiveError(f"{archive.path(files.VERDICT)} is no verdict")
     return Published(archive=archive, result=result, verdict=verdict)

@@ -17,6 +17,9 @@ from .tables import printable
 # Reasons of an outcome that somebody asked for.
 STOPPED = ("stop", "killed")
 
+# What an edition of the user's own fixes as it likes: its limits, and its workloads.
+_OF_EDITION = ("edition.", "benchmark.")
+
 Severity = Literal["error", "warning", "info"]
 
 # Rule id -> what it demands. The ids of an edition's own rules are those of its text.
@@ -25,6 +28,7 @@ RULES: Mapping[str, str] = {
     "JOB-02": "only keys that the division lets a submitter change differ from the official files",
     "JOB-03": "all stages of the benchmark are run",
     "JOB-04": "every host has the same number of ranks (Rules 6.3.3.1 and 3.3.6)",
+    "JOB-05": "the edition is one that mlps ships, as are its workloads",
     "ENV-01": "the launcher's program is installed",
     "ENV-02": "the benchmark's engine starts and states what it needs",
     "ENV-03": "every rank has the memory that the engine needs",
@@ -184,8 +188,13 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
             )
         )
     values = flatten(spec.document)
+    own_edition = "edition.name" in origins and origins["edition.name"].kind == "user"
+    if own_edition:
+        findings.append(_own_edition(spec))
     for key, origin in origins.items():
         if key not in values or not _changed(values[key], origin):
+            continue
+        if own_edition and origin.kind == "user" and key.startswith(_OF_EDITION):
             continue
         if _is_rule(key, spec) or not any(fnmatchcase(key, form) for form in division.may_change):
             findings.append(
@@ -204,6 +213,17 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
     if not spec.cluster.is_even:
         findings.append(_uneven_ranks(spec))
     return findings
+
+
+def _own_edition(spec: JobSpec) -> Finding:
+    return Finding(
+        rule="JOB-05",
+        severity="warning",
+        key="edition",
+        text=f"edition {spec.edition} and its workloads are not those that mlps ships: the verdict "
+        "is that of this edition alone",
+        hint="edition=v3_0",
+    )
 
 
 def _is_rule(key: str, spec: JobSpec) -> bool:

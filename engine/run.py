@@ -22,7 +22,7 @@ from .collection import collect_facts, watched_hosts, way_of
 from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
-from .evidence import Evidence, read_series_file
+from .evidence import Evidence, overrides_text, read_series_file
 from .foreign_evidence import placed_command
 from .foreign_run import Save, Task, run_foreign
 from .host_documents import HostFacts, host_facts_of, hosts_text, totals
@@ -44,7 +44,7 @@ from .training_rules import judge_dataset_size, judge_known_size
 from .vector_form import judge_told_vectors, judge_vector_form
 from .vector_job import vector_jobs
 from .vector_report import vector_line
-from .verdict import Verdict, make_result, make_verdict, overrides_text
+from .verdict import Verdict, make_result, make_verdict
 
 PAUSE_POLL_S = 0.2
 

@@ -144,6 +144,8 @@ class _Reader:
         if kind == "tick":
             self._tick(self._hosts[entry["host"]], entry)
         elif kind == "series":
+            if self._interval_s is not None:
+                raise ValueError("its first line stands in it twice")
             self._interval_s = float(entry["interval_s"])
         elif kind == "start":
             if entry["host"] in self._hosts:
@@ -157,6 +159,8 @@ class _Reader:
         elif kind == "end":
             self._hosts[entry["host"]].end = entry
         elif kind == "died":
+            if entry["host"] in self._died:
+                raise ValueError("the sampler of a host dies twice")
             self._died[entry["host"]] = entry["said"]
         else:
             raise ValueError(f"a line is of no known kind: {kind}")

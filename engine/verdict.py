@@ -141,11 +141,6 @@ def make_verdict(
     return verdict, verdict.as_document(bound)
 
 
-def overrides_text(overrides: Sequence[str]) -> bytes:
-    """What overrides.txt holds: one override a line."""
-    return "".join(f"{line}\n" for line in overrides).encode()
-
-
 def digests(archive: Archive, names: Sequence[str]) -> dict[str, str]:
     """SHA-256 of files of an archive. Raises ArchiveError."""
     try:

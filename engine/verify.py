@@ -12,13 +12,20 @@ from . import archive as files
 from .archive import Archive
 from .canonical import Document, pretty_json, sha256_hex
 from .errors import ArchiveError
-from .evidence import FORM_ERRORS, USABLE, Evidence, Reading, read_what_there_is
+from .evidence import (
+    FORM_ERRORS,
+    USABLE,
+    Evidence,
+    Reading,
+    overrides_text,
+    read_what_there_is,
+)
 from .evidence_rules import judge_evidence
 from .foreign_evidence import derived_files
 from .host_documents import hosts_text
 from .plan import Launch, without_hosts
 from .rules import Finding
-from .verdict import make_result, make_verdict, overrides_text
+from .verdict import make_result, make_verdict
 
 # (rule, file, what it must hold)
 Derived = tuple[str, str, bytes]
@@ -167,19 +174,20 @@ class _Check:
     def _strangers(self) -> Iterator[Finding]:
         """Files that no run leaves, and stages that the plan does not have."""
         stages = {launch.name for launch in self.evidence.plan.launches}
-        unknown: dict[str, None] = {}
+        others: dict[str, None] = {}
         for name in files.file_names(self.reading.archive):
             if name in self.reading.lost or name in _ROOT_FILES:
                 continue
             first, _, rest = name.partition("/")
             stage, _, file = rest.partition("/")
             if first == "stages" and stage not in stages:
-                unknown[f"stages/{stage}"] = None
+                others[stage] = None
             elif first != "stages" or not _of_stage(file):
-                unknown[name] = None
-        for name in unknown:
-            text = "is not what a run of this job leaves"
-            yield Finding(rule="EVD-06", severity="error", key=name, text=text)
+                text = "is not what a run of this job leaves"
+                yield Finding(rule="EVD-06", severity="error", key=name, text=text)
+        if others:
+            text = f"stages that the plan does not have are in the archive: {', '.join(others)}"
+            yield Finding(rule="EVD-06", severity="error", key="stages", text=text)
 
     # ------------------------------------------------------------ what follows from what
 
