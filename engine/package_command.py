@@ -1,4 +1,4 @@
-"""`mlps package ARCHIVE... --org NAME --out DIR`: the tree that is handed in, of sealed archives."""
+"""`mlps package ARCHIVE... --org NAME --out DIR`: what is handed in."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ def package(arguments: Sequence[str], *, as_json: bool) -> int:
         print_json(document)
     else:
         for each in made.packed:
-            print(f"{printable(each.run_id)} -> {printable(each.workload)}")
+            sys.stdout.write(f"{printable(each.run_id)} -> {printable(each.workload)}\n")
         files = numbered(made.files, "file")
-        print(f"{printable(str(options.out))}: {files}, {made.size_bytes / 1e6:.1f} MB")
+        sys.stdout.write(
+            f"{printable(str(options.out))}: {files}, {made.size_bytes / 1e6:.1f} MB\n"
+        )
     for finding in made.findings:
         sys.stderr.write(f"{finding}\n")
     return 7 if errors(made.findings) else 0

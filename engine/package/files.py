@@ -129,9 +129,7 @@ def provenance_of(archive: Archive, evidence: Evidence, place: Place, run: Run) 
         "archive": {
             "run_id": archive.run_id,
             "path": f".mlps/archives/{archive.run_id}",
-            "manifest_sha256": sha256_hex(
-                archives.read_bytes(archive.path(archives.MANIFEST))
-            ),
+            "manifest_sha256": sha256_hex(archives.read_bytes(archive.path(archives.MANIFEST))),
             "job_sha256": evidence.plan.job_sha256,
             "stages": [
                 {"name": each.name, "option": each.option, "trial": each.trial}
@@ -177,7 +175,10 @@ def _dlio_config(evidence: Evidence, run: Run) -> Files:
     yield "dlio_config/config.yaml", archives.to_yaml({"workload": workload})
     yield "dlio_config/overrides.yaml", "".join(f"- {line}\n" for line in lines).encode()
     yield "dlio_config/hydra.yaml", archives.to_yaml(hydra)
-    yield "dlio.log", f"mlps {evidence.version}, {', '.join(e.name for e in run.launches)}\n".encode()
+    yield (
+        "dlio.log",
+        f"mlps {evidence.version}, {', '.join(e.name for e in run.launches)}\n".encode(),
+    )
 
 
 def _dlio_workload(evidence: Evidence) -> Document:
@@ -274,9 +275,7 @@ def _kvcache(archive: Archive, evidence: Evidence, run: Run) -> Files:
         numbers[each["option"]]: {"option": numbers[each["option"]], **each, "name": each["option"]}
         for each in told
     }
-    options = {
-        number: {**values, "option": number} for number, values in sorted(options.items())
-    }
+    options = {number: {**values, "option": number} for number, values in sorted(options.items())}
     ranks = evidence.plan.ranks
     hosts = len(evidence.plan.hosts)
     partial = any(each["partial_failure"] for each in told)

@@ -46,7 +46,7 @@ def hashes_of(image: Image) -> bytes:
 
 
 def read_images(root: Path) -> tuple[dict[str, Image], list[Finding]]:
-    """Images of a package by the SHA-256 of their code, and SUB-08 for each that is not what it says.
+    """Images by the SHA-256 of their code, and SUB-08 for each that is not what it says.
 
     An image that was changed is given as what its hashes say, so that it has one finding only.
     """

@@ -1,4 +1,4 @@
-"""From archives to the files of a package: what stands where, and what it holds. Pure but for reads.
+"""From archives to the files of a package: what stands where, and what it holds.
 
 All follows from the archives, the name of the submitter, the names of the systems and the code
 images: the same files come of them when a package is made and when it is verified.
@@ -52,7 +52,6 @@ class Image:
             "name": self.name,
             "hash": self.pointer,
             "content_sha256": self.content_sha256,
-            "files": self.files,
         }
 
 

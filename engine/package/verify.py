@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from .. import archive as archives
 from ..canonical import sha256_file
@@ -43,7 +44,7 @@ Where = tuple[Division, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Home:
-    """One division of one submitter, and the system and the paths of each archive by submission.yaml."""
+    """A division of a submitter: by submission.yaml, the system and paths of each archive."""
 
     division: Division
     org: str
@@ -75,6 +76,7 @@ def verify_package(root: Path) -> Iterator[Finding]:
     images, flaws = read_images(root)
     yield from flaws
     homes: list[_Home] = []
+    complete = True
     excused = [f"{ARCHIVES}/", f"{IMAGES}/"]
     for division, org in _submitters(root):
         home = _read_home(root, division, org)
@@ -82,31 +84,35 @@ def verify_package(root: Path) -> Iterator[Finding]:
             homes.append(home)
         else:
             excused.append(f"{division}/{org}/")
+            complete = False
             yield home
     places = {run_id: _place(home, run_id) for home in homes for run_id in home.systems}
-    yield from _unlisted(root, places, complete=not any(len(path) > 1 and path.count("/") == 2 and not path.startswith(".mlps") for path in excused))
+    yield from _unlisted(root, places, complete=complete)
     reads = list(_read_all(root, places, images))
     for each in reads:
         yield from each.findings
-    yield from _judge_whole(root, homes, reads, images, excused)
+    yield from _judge_whole(root, homes, reads, excused)
+    if complete and all(each.packed is not None for each in reads):
+        used = {each.packed.image.name for each in reads if each.packed and each.packed.image}
+        for image in images.values():
+            if image.name not in used and len(reads) == len(places):
+                yield _error("SUB-08", f"{IMAGES}/{image.name}", "is named by no run")
 
 
-def _submitters(root: Path) -> list[tuple[Division, str]]:
+def _submitters(root: Path) -> Iterator[tuple[Division, str]]:
     """Divisions and submitters by the names of their directories."""
-    return [
-        (division, path.name)
-        for division in DIVISIONS
-        if division in ("closed", "open") and (root / division).is_dir()
-        for path in sorted((root / division).iterdir())
-        if path.is_dir() and not is_junk(path.name)
-    ]  # type: ignore[misc]
+    divisions: tuple[Division, ...] = ("closed", "open")
+    for division in divisions:
+        if (root / division).is_dir():
+            names = sorted(path.name for path in (root / division).iterdir() if path.is_dir())
+            yield from ((division, name) for name in names if not is_junk(name))
 
 
 def _read_home(root: Path, division: Division, org: str) -> _Home | Finding:
     key = f"{division}/{org}/{MANIFEST}"
     try:
         document = read_yaml(root / key)
-        entries = document["archives"]  # type: ignore[index]
+        entries: Any = document["archives"]  # type: ignore[index]
         systems = {str(entry["run_id"]): str(entry["system"]) for entry in entries}
         paths = {
             str(entry["run_id"]): tuple(str(run["path"]) for run in entry["runs"])
@@ -142,7 +148,7 @@ def _read_all(
     """Every archive that is there, in the order of their names."""
     there = [run_id for run_id in sorted(places) if (root / ARCHIVES / run_id).is_dir()]
     read = partial(_read_archive, root, places, images)
-    workers = min(4, os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1)
+    workers = min(4, os.cpu_count() or 1)
     if len(there) < _FEW or workers < 2:
         yield from map(read, there)
         return
@@ -180,9 +186,7 @@ def _read_archive(
     packed = pack(archives.open_archive(path), evidence, places[run_id], images, compare)
     if packed is None:
         return _nothing(run_id, [_error("SUB-01", key, "v3.0 has no place for it")])
-    return _Read(
-        run_id=run_id, packed=packed, findings=tuple(found), expected=frozenset(expected)
-    )
+    return _Read(run_id=run_id, packed=packed, findings=tuple(found), expected=frozenset(expected))
 
 
 def _nothing(run_id: str, findings: Sequence[Finding]) -> _Read:
@@ -192,7 +196,7 @@ def _nothing(run_id: str, findings: Sequence[Finding]) -> _Read:
 def _compared(root: Path, name: str, content: bytes) -> Iterator[Finding]:
     """SUB-02, SUB-03, SUB-05, SUB-06: a file that is another than what follows, or is not there."""
     path, last = root / name, name.rpartition("/")[2]
-    if not os.path.lexists(path) or path.name not in _names(path.parent):
+    if not os.path.lexists(path):
         yield _error("SUB-03", name, "is missing")
         return
     try:
@@ -201,15 +205,11 @@ def _compared(root: Path, name: str, content: bytes) -> Iterator[Finding]:
         yield _error(_rule_of(last), name, error.message)
         return
     if actual != content:
-        yield _error(_rule_of(last), name, f"is not what follows from the archives: {_where(actual, content)}")
-
-
-def _names(directory: Path) -> set[str]:
-    """Names as they are, also on a file system that does not tell cases apart."""
-    try:
-        return set(os.listdir(directory))
-    except OSError:
-        return set()
+        yield _error(
+            _rule_of(last),
+            name,
+            f"is not what follows from the archives: {_where(actual, content)}",
+        )
 
 
 def _rule_of(name: str) -> str:
@@ -235,7 +235,6 @@ def _judge_whole(
     root: Path,
     homes: Sequence[_Home],
     reads: Sequence[_Read],
-    images: Mapping[str, Image],
     excused: list[str],
 ) -> Iterator[Finding]:
     """What all archives together come to, systems, and files that nothing accounts for."""
@@ -257,11 +256,6 @@ def _judge_whole(
             for name, content in whole:
                 yield from _compared(root, name, content)
         yield from _judge_systems(root, home)
-    used = {each.image.name for each in packed if each.image is not None}
-    if len(packed) == sum(len(home.systems) for home in homes):
-        for image in images.values():
-            if image.name not in used:
-                yield _error("SUB-08", f"{IMAGES}/{image.name}", "is named by no run")
     yield from _strangers(root, expected, excused)
 
 

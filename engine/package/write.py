@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..verify import read_and_verify
 from .images import installed_image, write_image
 from .plan import (
     ARCHIVES,
+    Image,
     Packed,
     collisions,
     division_files,
@@ -89,7 +90,8 @@ def _check(wish: Wish) -> None:
         for path in paths:
             if not path.is_file() or path.suffix != suffix or not is_name(path.stem):
                 raise ConfigError(
-                    f"{flag} {path}: no file NAME{suffix}, with NAME of letters, digits, '.', '_', '-'"
+                    f"{flag} {path}: no file NAME{suffix}",
+                    hint="NAME has letters, digits, '.', '_' and '-'",
                 )
         if len({path.stem for path in paths}) < len(paths):
             raise ConfigError(f"{flag}: two files have the same name")
@@ -120,7 +122,9 @@ def _write(wish: Wish, root: Path) -> tuple[list[Packed], list[Finding]]:
     return packed, [*findings, *without_image(packed)]
 
 
-def _pack(path: Path, org: str, described: Sequence[str], images: dict, root: Path) -> Packed:  # type: ignore[type-arg]
+def _pack(
+    path: Path, org: str, described: Sequence[str], images: Mapping[str, Image], root: Path
+) -> Packed:
     verification, evidence = read_and_verify(path)
     division = division_of_verdict(verification.verdict)
     if verification.exit_code or division is None or evidence is None:
