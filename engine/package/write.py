@@ -16,11 +16,11 @@ from ..tables import numbered
 from ..tree.layout import is_name
 from ..verify import read_and_verify
 from .images import installed_image, write_image
+from .leaves import Place, runs_of
 from .plan import (
     ARCHIVES,
     Image,
     Packed,
-    collisions,
     division_files,
     division_of_verdict,
     pack,
@@ -106,11 +106,9 @@ def _write(wish: Wish, root: Path) -> tuple[list[Packed], list[Finding]]:
     image = installed_image()
     described = [path.stem for path in wish.systems]
     packed: list[Packed] = []
+    taken: dict[str, Path] = {}
     for path in wish.archives:
-        packed.append(_pack(path, wish.org, described, {image.content_sha256: image}, root))
-        found = collisions(packed)
-        if found:
-            raise ComplianceError(str(found[0]))
+        packed.append(_pack(path, wish.org, described, {image.content_sha256: image}, root, taken))
     if any(each.image is not None for each in packed):
         write_image(image, root)
     systems = {path.stem: sha256_file(path) for path in wish.systems}
@@ -123,7 +121,12 @@ def _write(wish: Wish, root: Path) -> tuple[list[Packed], list[Finding]]:
 
 
 def _pack(
-    path: Path, org: str, described: Sequence[str], images: Mapping[str, Image], root: Path
+    path: Path,
+    org: str,
+    described: Sequence[str],
+    images: Mapping[str, Image],
+    root: Path,
+    taken: dict[str, Path],
 ) -> Packed:
     verification, evidence = read_and_verify(path)
     division = division_of_verdict(verification.verdict)
@@ -143,6 +146,14 @@ def _pack(
             hint="--system SYSTEM.yaml is named for its system",
         )
     archive = archives.open_archive(path)
+    runs = runs_of(evidence, Place(division=division, org=org, system=system, image=None))
+    workload = runs[0].leaf.workload if runs else ""
+    if workload in taken:
+        raise ComplianceError(
+            f"{path} is an attempt at {workload}, and so is {taken[workload]} (Rules 2.1.17)",
+            hint="package one of them",
+        )
+    taken[workload] = path
     done = pack(archive, evidence, (division, org, system), images, writer(root))
     if done is None:
         raise ComplianceError(f"{path}: v3.0 has no place for {evidence.spec.benchmark}")
