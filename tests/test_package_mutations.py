@@ -8,16 +8,21 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from closed_runs import closed_runs  # noqa: F401 - a fixture
 from small_limits import small_limits
 
-from mlps.engine.errors import ComplianceError, ConfigError
+from mlps.engine.errors import ArchiveError, ComplianceError, ConfigError
 from mlps.engine.package.verify import verify_package
 from mlps.engine.package.write import Wish, make_package
+from mlps.engine.package_command import package
 from mlps.engine.rules import errors
+from mlps.engine.tree import layout
+from mlps.engine.tree.walk import Tree
+from mlps.engine.tree_command import report_trees, verify_trees
 
 pytestmark = [pytest.mark.mpi, pytest.mark.xdist_group("closed runs")]
 
@@ -217,6 +222,20 @@ def test_packages_of_the_same_archives_are_equal(made, wish, tmp_path):
     ] == []
 
 
+def test_a_package_has_the_structure_of_the_rules_and_reports_its_tables(made, monkeypatch):
+    names = {"training": "training", "checkpointing": "checkpointing", "kvcache": "tiny-1b"}
+    for family, name in {**names, "vectordb": "IVF_FLAT"}.items():
+        monkeypatch.setitem(layout.MODELS, family, (name,))
+    told, rows = StringIO(), StringIO()
+    with small_limits():
+        assert verify_trees(told, [Tree(root=made)], as_json=False) == 0, told.getvalue()
+    assert "4 workloads, 4 valid, 0 not; 0 errors, 0 warnings" in told.getvalue()
+    assert report_trees(rows, [Tree(root=made)], as_json=True, as_csv=False) == 0
+    tables = json.loads((made / HOME / "results.json").read_bytes())
+    assert sorted(json.loads(rows.getvalue()), key=str) == sorted(tables, key=str)
+    assert all(row["metrics"] for row in tables)
+
+
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_change_breaks_its_rule(name, made, tmp_path):
     change, rules = MUTATIONS[name]
@@ -265,3 +284,11 @@ def test_a_package_without_descriptions_says_what_is_missing(wish, tmp_path):
 def test_wrong_words_are_refused_before_anything_is_read(wish, change, text):
     with pytest.raises(ConfigError, match=text):
         make_package(replace(wish, **{"archives": (), "out": wish.out.with_name("new"), **change}))
+
+
+def test_the_command_refuses_what_is_no_archive_and_writes_nothing(tmp_path):
+    with pytest.raises(ConfigError, match="--org"):
+        package([str(tmp_path), "--out", str(tmp_path / "out")], as_json=False)
+    with pytest.raises(ArchiveError, match="is no archive"):
+        package([str(tmp_path), "--org", "Acme", "--out", str(tmp_path / "out")], as_json=False)
+    assert list(tmp_path.iterdir()) == []
