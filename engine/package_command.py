@@ -15,28 +15,11 @@ from .tables import numbered, printable
 
 def package(arguments: Sequence[str], *, as_json: bool) -> int:
     """Write a package; 7 where something is missing that a submission must have."""
-    parser = parser_of("package")
-    parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE")
-    parser.add_argument("--org", required=True, help="the name of the submitter")
-    parser.add_argument("--out", required=True, type=Path, help="a new directory")
-    parser.add_argument(
-        "--system", action="append", type=Path, default=[], help="NAME.yaml, a description"
-    )
-    parser.add_argument("--pdf", action="append", type=Path, default=[], help="NAME.pdf beside it")
-    options = parser.parse_args(arguments)
-    paths = {path.absolute(): None for given in options.archives for path in archives_at(given)}
-    made = make_package(
-        Wish(
-            archives=tuple(paths),
-            org=options.org,
-            out=options.out.absolute(),
-            systems=tuple(options.system),
-            pdfs=tuple(options.pdf),
-        )
-    )
+    wish = wish_of(arguments)
+    made = make_package(wish)
     if as_json:
         document = {
-            "path": str(options.out),
+            "path": str(wish.out),
             "files": made.files,
             "size_bytes": made.size_bytes,
             "workloads": [each.workload for each in made.packed],
@@ -47,9 +30,28 @@ def package(arguments: Sequence[str], *, as_json: bool) -> int:
         for each in made.packed:
             sys.stdout.write(f"{printable(each.run_id)} -> {printable(each.workload)}\n")
         files = numbered(made.files, "file")
-        sys.stdout.write(
-            f"{printable(str(options.out))}: {files}, {made.size_bytes / 1e6:.1f} MB\n"
-        )
+        sys.stdout.write(f"{printable(str(wish.out))}: {files}, {made.size_bytes / 1e6:.1f} MB\n")
     for finding in made.findings:
         sys.stderr.write(f"{finding}\n")
     return 7 if errors(made.findings) else 0
+
+
+def wish_of(arguments: Sequence[str]) -> Wish:
+    """What the arguments ask for. Raises ConfigError."""
+    parser = parser_of("package")
+    parser.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE")
+    parser.add_argument("--org", required=True, help="the name of the submitter")
+    parser.add_argument("--out", required=True, type=Path, help="a new directory")
+    parser.add_argument(
+        "--system", action="append", type=Path, default=[], help="NAME.yaml, a description"
+    )
+    parser.add_argument("--pdf", action="append", type=Path, default=[], help="NAME.pdf beside it")
+    options = parser.parse_args(arguments)
+    paths = {path.absolute(): None for given in options.archives for path in archives_at(given)}
+    return Wish(
+        archives=tuple(paths),
+        org=options.org,
+        out=options.out.absolute(),
+        systems=tuple(options.system),
+        pdfs=tuple(options.pdf),
+    )
