@@ -81,7 +81,8 @@ def test_configuration_directories(tmp_path, form):
         (
             "xyzzy",
             "xyzzy: no such command; there are: plan, doctor, facts, verify, report, history, "
-            "rerun, resume, package, lockfile\n  hint: an override has the form key=value; see mlps --help",
+            "rerun, resume, package, lockfile\n"
+            "  hint: an override has the form key=value; see mlps --help",
         ),
         (
             "seed=1 plan",
