@@ -15,7 +15,7 @@ from pathlib import Path
 from .errors import ConfigError, MlpsError
 
 JOB_COMMANDS = ("plan", "doctor", "facts")
-PATH_COMMANDS = ("verify", "report", "history", "rerun", "resume")
+PATH_COMMANDS = ("verify", "report", "history", "rerun", "resume", "package")
 TOOL_COMMANDS = ("system", "lockfile")
 
 # Flags of Hydra that show the configuration instead of running it; each may take a value.
@@ -150,7 +150,7 @@ def _dispatch(line: CommandLine) -> int:
 
 
 def _run_command(line: CommandLine) -> int:
-    from . import archive_commands, commands, processes, verify_command
+    from . import archive_commands, commands, package_command, processes, verify_command
 
     processes.adopt_orphans()
     jobs = {
@@ -168,6 +168,7 @@ def _run_command(line: CommandLine) -> int:
         "history": archive_commands.history,
         "rerun": commands.rerun,
         "resume": commands.resume,
+        "package": package_command.package,
     }
     return paths[line.command](line.words, as_json=line.as_json)
 

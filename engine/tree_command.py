@@ -10,6 +10,8 @@ from typing import TextIO
 
 from . import archive as files
 from .errors import ArchiveError, ConfigError
+from .package.table import PACKAGE_RULES
+from .package.verify import is_package, verify_package
 from .rules import Finding
 from .sarif import sarif_document
 from .tables import csv_text, numbered, printable, write_table
@@ -52,7 +54,7 @@ def verify_trees(out: TextIO, trees: Sequence[Tree], *, as_json: bool) -> int:
     writer = _write_documents if as_json else _write_groups
     for tree in trees:
         count = _Count()
-        writer(out, count.over(verify_tree(tree)))
+        writer(out, count.over(_groups(tree)))
         if not as_json:
             _write_sum(out, tree, count)
         _refuse_empty(tree, count)
@@ -69,11 +71,27 @@ def tree_sarif(trees: Sequence[Tree], version: str) -> tuple[dict[str, object], 
         top = tree.root.absolute()
         top = top.parents[depth - 1] if depth and len(top.parents) >= depth else top
         count = _Count()
-        pairs += [(top, each) for group in count.over(verify_tree(tree)) for each in group.findings]
+        pairs += [(top, each) for group in count.over(_groups(tree)) for each in group.findings]
         _refuse_empty(tree, count)
         code = max(code, count.exit_code, key=(0, 7, 6).index)
-    texts = {rule: each.text for rule, each in {**TREE_RULES, **UPSTREAM_RULES}.items()}
+    texts = {
+        rule: each.text for rule, each in {**TREE_RULES, **UPSTREAM_RULES, **PACKAGE_RULES}.items()
+    }
     return sarif_document(pairs, texts, version), code
+
+
+def _groups(tree: Tree) -> Iterator[Group]:
+    """Findings of a tree; one that was made of archives is compared with them first."""
+    packaged = _is_packaged(tree)
+    if packaged:
+        findings = tuple(verify_package(tree.root))
+        if findings:
+            yield Group(path=".", findings=findings)
+    yield from verify_tree(tree, proven=packaged)
+
+
+def _is_packaged(tree: Tree) -> bool:
+    return not tree.place and is_package(tree.root)
 
 
 class _Count:
@@ -175,7 +193,11 @@ def report_trees(out: TextIO, trees: Sequence[Tree], *, as_json: bool, as_csv: b
     rows, code = [], 0
     for tree in trees:
         count = _Count()
-        rows += [group.row for group in count.over(verify_tree(tree)) if group.row is not None]
+        rows += [
+            group.row
+            for group in count.over(verify_tree(tree, proven=_is_packaged(tree)))
+            if group.row is not None
+        ]
         _refuse_empty(tree, count)
         code = max(code, ArchiveError.exit_code if count.broken else 0)
     if as_json:

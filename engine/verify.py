@@ -73,6 +73,11 @@ class Verification:
 
 def verify_archive(path: Path) -> Verification:
     """Recompute everything that an archive claims. Raises ArchiveError where the path is none."""
+    return read_and_verify(path)[0]
+
+
+def read_and_verify(path: Path) -> tuple[Verification, Evidence | None]:
+    """The same, with the evidence where it can be read, so that nobody reads it again."""
     archive = files.open_archive(path)
     if not archive.sealed:
         text = "it has no seal: its job is still running, or was killed"
@@ -80,7 +85,7 @@ def verify_archive(path: Path) -> Verification:
         unsealed = Finding(
             rule="EVD-01", severity="error", key=files.MANIFEST, text=text, hint=hint
         )
-        return _verification(archive, "none", [unsealed], (), 6)
+        return _verification(archive, "none", [unsealed], (), 6), None
     listed, flaws = files.manifest_flaws(archive)
     broken = [Finding(rule="EVD-01", severity="error", key=name, text=text) for name, text in flaws]
     lost = {name for name, _ in flaws}
@@ -93,7 +98,7 @@ def verify_archive(path: Path) -> Verification:
         findings += found
     verdict = _verdict_name(archive, reading)
     code = 6 if broken else 7 if findings or verdict in ("INVALID", "none") else 0
-    return _verification(archive, verdict, [*broken, *findings], judged, code)
+    return _verification(archive, verdict, [*broken, *findings], judged, code), reading.evidence
 
 
 def _verification(

@@ -76,12 +76,12 @@ def test_configuration_directories(tmp_path, form):
         (
             "reprot x",
             "reprot: no such command; there are: plan, doctor, facts, verify, report, history, "
-            "rerun, resume, system, lockfile\n  hint: mlps report",
+            "rerun, resume, package, system, lockfile\n  hint: mlps report",
         ),
         (
             "xyzzy",
             "xyzzy: no such command; there are: plan, doctor, facts, verify, report, history, "
-            "rerun, resume, system, lockfile\n"
+            "rerun, resume, package, system, lockfile\n"
             "  hint: an override has the form key=value; see mlps --help",
         ),
         (

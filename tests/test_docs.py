@@ -44,6 +44,7 @@ from mlps.engine.jobs import PreparedJob, prepare
 from mlps.engine.lockfile import read_lockfile
 from mlps.engine.lockfile_command import parse_arguments
 from mlps.engine.options import find_options
+from mlps.engine.package_command import wish_of
 from mlps.engine.protocol import parse_event, parse_ranks, result_flaws
 from mlps.engine.roofline import Around, Roofline, metrics_against
 from mlps.engine.rules import RULES
@@ -187,6 +188,8 @@ def command_flaws(command: str, own: Path) -> list[str]:
             return hydra_flaws(line.words)
         elif line.command == "lockfile":
             lockfile_flaws(line.words, own)
+        elif line.command == "package":
+            wish_of(line.words)
         elif line.command not in ("help", "version"):
             return path_flaws(line)
     except MlpsError as error:

@@ -126,7 +126,7 @@ CONFIGURATION = {
     "unknown command": (
         ["reprot"],
         "error: reprot: no such command; there are: plan, doctor, facts, verify, report, history, "
-        "rerun, resume, system, lockfile\n  hint: mlps report\n",
+        "rerun, resume, package, system, lockfile\n  hint: mlps report\n",
     ),
     "a command in the middle": (
         [QUICK, "plan"],
