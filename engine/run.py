@@ -26,6 +26,7 @@ from .foreign_evidence import placed_command
 from .foreign_run import Save, Task, run_foreign
 from .host_documents import HostFacts, host_facts_of, hosts_text, totals
 from .hosts import host_ranges
+from .job_page import UNDRAWABLE
 from .launch import RUN_VARIABLE
 from .monitor import Monitor
 from .plan import Launch, Plan, without_hosts
@@ -45,6 +46,7 @@ from .vector_report import vector_line
 from .verify import (
     Evidence,
     Verdict,
+    make_page,
     make_result,
     make_verdict,
     overrides_text,
@@ -481,5 +483,10 @@ def _publish(archive: Archive, evidence: Evidence, display: Display) -> Report:
     verdict, document = make_verdict(archive, evidence, result)
     display.step("writing results")
     files.write(archive, files.VERDICT, pretty_json(document))
+    try:
+        files.write(archive, files.PAGE, make_page(archive, evidence, result, document))
+    except UNDRAWABLE as error:
+        # A page is for reading; the numbers do not hang on it, so the archive is sealed without.
+        display.say(f"{files.PAGE} was not drawn: {type(error).__name__}: {error}")
     files.seal(archive)
     return Report(archive=archive, verdict=verdict, result=result)

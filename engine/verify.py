@@ -18,6 +18,7 @@ from .compose import Origin
 from .errors import ArchiveError, ConfigError
 from .foreign_evidence import derived_files
 from .host_documents import HostFacts, hosts_text, read_hosts, totals
+from .job_page import draw_page, is_redrawable
 from .monitor_rules import judge_cpu, judge_hosts, judge_series
 from .plan import Launch, Plan, make_plan, without_hosts
 from .rules import (
@@ -181,8 +182,24 @@ def make_verdict(
 ) -> tuple[Verdict, Document]:
     """The verdict and the document of verdict.json, bound to every other file of the archive."""
     verdict = judge(evidence, result)
-    names = [name for name in files.file_names(archive) if name != files.VERDICT]
+    later = (files.VERDICT, files.PAGE)
+    names = [name for name in files.file_names(archive) if name not in later]
     return verdict, verdict.as_document(digests(archive, names))
+
+
+def make_page(archive: Archive, evidence: Evidence, result: Document, verdict: Document) -> bytes:
+    """The page of report.html. Raises ArchiveError, or one of UNDRAWABLE."""
+    return draw_page(
+        archive,
+        job=evidence.spec.document,
+        origins=evidence.origins,
+        launches=evidence.plan.launches,
+        outcomes=evidence.outcomes,
+        results=evidence.results,
+        facts=evidence.hosts_start.facts,
+        result=result,
+        verdict=verdict,
+    )
 
 
 def digests(archive: Archive, names: Sequence[str]) -> dict[str, str]:
@@ -369,7 +386,19 @@ def _recompute(archive: Archive, evidence: Evidence) -> list[Finding]:
         if actual != expected:
             text = f"is not what follows from the evidence: {_difference(actual, expected)}"
             findings.append(Finding(rule=rule, severity="error", key=name, text=text))
-    return findings
+    if findings or not is_redrawable(archive):
+        # The page follows from the other files: where they are wrong it says nothing new, and
+        # other code draws another page.
+        return findings
+    return _page_flaws(archive, make_page(archive, evidence, result, verdict))
+
+
+def _page_flaws(archive: Archive, expected: bytes) -> list[Finding]:
+    actual = archive.path(files.PAGE).read_bytes()
+    if actual == expected:
+        return []
+    text = f"is not what follows from the evidence: {_difference(actual, expected)}"
+    return [Finding(rule="EVD-03", severity="error", key=files.PAGE, text=text)]
 
 
 def _argv(evidence: Evidence, launch: Launch) -> bytes:
