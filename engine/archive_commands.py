@@ -10,89 +10,22 @@ from . import archive as files
 from .archive import Archive
 from .arguments import parser_of, paths_of, print_json
 from .canonical import Document
-from .checkpoint_summary import checkpoint_summaries
 from .errors import ArchiveError
-from .report import csv_report, headline, read_published, write_report
+from .report import headline, read_published
 from .tables import write_table
-from .training_job import training_jobs
-from .training_summary import dlio_summaries
-from .vector_job import vector_jobs
-from .vector_summary import vector_summaries
-from .verify import Verification, read_evidence, verify_archive
+from .verify import Verification, verify_archive
 
 
 def verify(arguments: Sequence[str], *, as_json: bool) -> int:
     """`mlps verify PATH...`: recompute everything that archives claim."""
     paths = paths_of("verify", arguments)
-    found = [verify_archive(archive) for path in paths for archive in _archives_at(path)]
+    found = [verify_archive(archive) for path in paths for archive in archives_at(path)]
     if as_json:
         print_json([verification.as_document() for verification in found])
     else:
         for verification in found:
             _write_verification(verification)
     return max(verification.exit_code for verification in found)
-
-
-def report(arguments: Sequence[str], *, as_json: bool) -> int:
-    """`mlps report PATH...`: the numbers of archives."""
-    parser = parser_of("report")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    parser.add_argument("--csv", action="store_true", help="one line per metric")
-    parser.add_argument("--dlio", action="store_true", help="DLIO's summary.json of each run")
-    parser.add_argument(
-        "--vdbbench", action="store_true", help="vdbbench's summary and statistics of each run"
-    )
-    options = parser.parse_args(arguments)
-    archives = [
-        files.open_archive(archive) for path in options.paths for archive in _archives_at(path)
-    ]
-    published = [read_published(archive) for archive in archives]
-    if options.dlio:
-        print_json(_dlio_documents(archives))
-        return 0
-    if options.vdbbench:
-        print_json(_vdbbench_documents(archives))
-        return 0
-    if as_json:
-        print_json([item.as_document() for item in published])
-    elif options.csv:
-        sys.stdout.write(csv_report(published))
-    else:
-        for item in published:
-            write_report(sys.stdout, item)
-    return 0
-
-
-def _dlio_documents(archives: Sequence[Archive]) -> Document:
-    """The summary.json of every trial of training or checkpointing, by its run and stage."""
-    found: Document = {}
-    for archive in archives:
-        evidence = read_evidence(archive)
-        told = (evidence.outcomes, evidence.results, evidence.hosts_start)
-        summaries = [
-            *dlio_summaries(evidence.plan, training_jobs(evidence.spec), *told),
-            *checkpoint_summaries(evidence.plan, *told),
-        ]
-        found |= {f"{archive.run_id}/{name}": document for name, document in summaries}
-    if not found:
-        raise ArchiveError(
-            "no archive holds a run of training or of checkpointing that has ended well"
-        )
-    return found
-
-
-def _vdbbench_documents(archives: Sequence[Archive]) -> Document:
-    """The files of vdbbench of every load and run of vector search, by its run and stage."""
-    found: Document = {}
-    for archive in archives:
-        evidence = read_evidence(archive)
-        summaries = vector_summaries(
-            evidence.plan, vector_jobs(evidence.spec), evidence.outcomes, evidence.results
-        )
-        found |= {f"{archive.run_id}/{name}": documents for name, documents in summaries}
-    if not found:
-        raise ArchiveError("no archive holds vector search that has ended well")
-    return found
 
 
 def history(arguments: Sequence[str], *, as_json: bool) -> int:
@@ -134,7 +67,7 @@ def _history_entry(archive: Archive) -> Document:
     }
 
 
-def _archives_at(path: Path) -> list[Path]:
+def archives_at(path: Path) -> list[Path]:
     """The archive at a path, or all archives of a results directory."""
     if path.is_dir() and not (path / files.JOB).exists():
         found = [archive.root for archive in files.listed_archives(path)]
