@@ -70,26 +70,23 @@ def results_tables(results: Sequence[tuple[Document, Document, Document]]) -> li
 
 
 def _rows(family: str, job: Document, result: Document, verdict: Document) -> list[Sequence[str]]:
-    system, benchmark = job["system"], job["benchmark"]
+    system, name = job["system"], str(result["benchmark"]).partition("/")[2]
+    # The official files of training are named after both: unet3d_b200.
+    model, _, accelerator = name.rpartition("_") if family == "training" else (name, "", "")
     prefix = (
         verdict["verdict"].lower(),
-        str(system.get("organization") or system.get("submitter") or ""),
+        str(system.get("organization") or ""),
         str(system.get("name") or ""),
         family,
-        str(benchmark.get("model", {}).get("name", "") if _is_map(benchmark.get("model"))
-            else benchmark.get("model") or result["benchmark"].partition("/")[2]),
-        str(benchmark.get("accelerator") or ""),
-    )  # fmt: skip
+        model or name,
+        accelerator if model else "",
+    )
     faults = [entry for entry in verdict["findings"] if entry["severity"] != "info"]
     end = ("; ".join(dict.fromkeys(entry["rule"] for entry in faults)), result["run_id"])
     return [
         (*prefix, option, *_cells(family, values), *end)
         for option, values in _by_option(result, family).items()
     ]
-
-
-def _is_map(value: object) -> bool:
-    return isinstance(value, dict)
 
 
 def _by_option(result: Document, family: str) -> dict[str, Document]:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 FRAME = """<!doctype html><body><iframe id=f style="width:{width}px;height:900px;border:0"
 srcdoc="{page}"></iframe><script>onload = () => {{ const root = document.getElementById("f")
 .contentDocument.documentElement; document.title = root.scrollWidth + " of " + root.clientWidth;
-document.body.dataset.loaded = performance.getEntriesByType("resource").length; }}</script>"""
+}}</script>"""
 
 
 def chromium(tmp_path, *words):

@@ -203,9 +203,9 @@ def latencies(source: Source) -> str:
 
 def _histograms(result: Document) -> Iterator[tuple[str, Document]]:
     for direction in _DISTRIBUTIONS:
-        yield from _filled(direction, result["io"].get(direction, {}).get("latency"))
+        yield from _filled(direction, result.get("io", {}).get(direction, {}).get("latency"))
     for name in ("request", "prefix_load"):
-        yield from _filled(name.replace("_", " "), result["latency"].get(name))
+        yield from _filled(name.replace("_", " "), result.get("latency", {}).get(name))
     for point in ((result.get("vectordb") or {}).get("points") or [])[:1]:
         yield from _filled("query", point["latency"])
 
@@ -219,7 +219,9 @@ def ranks(source: Source) -> str:
     """How far ranks are apart: the worst, the median and the best of each stage."""
     figures, rows = [], []
     for stage, result in source.measured[:STAGES_DRAWN]:
-        told, window_s = result["ranks"], result["window"]["length_s"]
+        told, window_s = result.get("ranks") or {}, result["window"]["length_s"]
+        if "read_bytes" not in told:
+            continue  # a foreign program tells nothing of its ranks
         moved = [
             (read + write) / GIB / window_s if window_s else 0.0
             for read, write in zip(told["read_bytes"], told["write_bytes"], strict=True)
@@ -244,8 +246,8 @@ def ranks(source: Source) -> str:
             ("median", order[len(order) // 2]),
             ("best", order[-1]),
         ):
-            host = told["hosts"][told["host_index"][rank]]
-            p99 = told["read_p99_ns"][rank]
+            host = told["hosts"][told["host_index"][rank]] if "hosts" in told else ""
+            p99 = told["read_p99_ns"][rank] if "read_p99_ns" in told else None
             p99_ms = number(None if p99 is None else p99 / 1e6)
             rows.append((stage.name, word, str(rank), host, number(moved[rank]), p99_ms))
     header = ("stage", "", "rank", "host", "GiB/s", "read p99, ms")

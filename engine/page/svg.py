@@ -46,7 +46,7 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
         return ""
     low, high = min(xs), max(xs)
     if low == high:
-        low, high = (low / 2, high * 2) if x.log else (low - 0.5, high + 0.5)
+        low, high = (low / 2, high * 2) if x.log else (low - 0.02, high + 0.02)
     across = Scale(low=low, high=high, start=LEFT, end=WIDTH - RIGHT, log=x.log)
     up = _upwards(ys, y)
     drawn = [_band(line, index, across, up) for index, line in enumerate(lines)]
