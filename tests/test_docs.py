@@ -249,7 +249,7 @@ def path_flaws(line: CommandLine) -> list[str]:
         if word.startswith("-") and not re.search(rf"{word}\b", help_line)
     ]
     paths = [word for word in line.words if not word.startswith("-")]
-    least, most = {"verify": (1, 99), "report": (1, 99), "history": (0, 1)}.get(
+    least, most = {"verify": (1, 99), "report": (1, 99), "compare": (2, 2), "history": (0, 1)}.get(
         line.command, (1, 1)
     )
     return flaws + ([] if least <= len(paths) <= most else [f"{line.command}: {len(paths)} paths"])
