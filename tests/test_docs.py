@@ -728,7 +728,9 @@ def archive_page() -> str:
 def file_names(text: str) -> set[str]:
     """Names of files in backticks, without their directories and globs."""
     found = {name for span in spans(text) for name in re.findall(r"[\w.-]+\.[a-z0-9]+$", span)}
-    return {name for name in found if re.search(r"\.(json|jsonl|gz|html|yaml|txt|log|sha256)$", name)}
+    return {
+        name for name in found if re.search(r"\.(json|jsonl|gz|html|yaml|txt|log|sha256)$", name)
+    }
 
 
 def archive_constants() -> set[str]:

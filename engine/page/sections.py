@@ -7,6 +7,7 @@ from statistics import fmean
 
 from ..canonical import Document
 from ..latency import percentile_ns
+from ..series import windows_of
 from ..units import GIB
 from .axes import number
 from .headlines import headlines_of
@@ -132,6 +133,8 @@ def throughput(source: Source) -> str:
     rates = source.rates
     if rates is not None:
         zero = min(points[0][0] for points in rates.points.values() if points)
+        windows = windows_of({stage.name: result for stage, result in source.measured}).values()
+        spans = [(each.start_unix_s - zero, each.end_unix_s - zero) for each in windows]
         for kind, names in (
             ("block devices", {"read": "disk_read_bytes", "write": "disk_write_bytes"}),
             ("network", {"received": "net_receive_bytes", "sent": "net_send_bytes"}),
@@ -146,9 +149,9 @@ def throughput(source: Source) -> str:
                 for word, name in names.items()
             ]  # fmt: skip
             title = f"{kind} of all hosts, whole job"
-            chart = line_chart(title, lines, _time(), Axis(label="GiB/s"))
+            chart = line_chart(title, lines, _time(), Axis(label="GiB/s"), spans=spans)
             figures.append(figure(chart, title, legend=list(names), data=_points(lines)))
-    note = "Of hosts: the line is the mean, the band reaches from the least to the most."
+    note = "Of hosts: a line is the mean, its band goes from least to most; what is shaded counts."
     return section("Throughput over time", grid(figures), note=note if rates else "")
 
 

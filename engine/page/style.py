@@ -63,7 +63,7 @@ figure{{margin:10px 0;min-width:0}}figcaption{{font-weight:550;font-size:.92rem}
 details{{margin:6px 0}}summary{{cursor:pointer;color:var(--dim);font-size:.85rem}}
 svg{{display:block;width:100%;height:auto;max-width:560px;margin-top:4px}}
 svg text{{fill:var(--dim);font-size:11px}}svg .u{{font-size:11px}}
-polyline{{fill:none;stroke-width:1.6;stroke-linejoin:round}}.b{{fill:var(--c0)}}
+polyline{{fill:none;stroke-width:1.6;stroke-linejoin:round}}.b{{fill:var(--c0)}}.w{{fill:var(--dim);opacity:.13}}
 {_SERIES}{_AREAS}{{opacity:.18}}.g{{stroke:var(--rule)}}.x,.t{{stroke:var(--dim)}}
 @media print{{body{{font-size:11px}}main{{max-width:none;padding:0}}
 figure,.card,tr{{break-inside:avoid}}.scroll{{overflow:visible}}}}

@@ -37,8 +37,13 @@ class Axis:
     zero: bool = True
 
 
-def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
-    """Lines over a common x axis; nothing where no line has a point."""
+def line_chart(
+    title: str, lines: Sequence[Line], x: Axis, y: Axis, *, spans: Sequence[Point] = ()
+) -> str:
+    """Lines over a common x axis; nothing where no line has a point.
+
+    `spans` are parts of the x axis, from and to, that are shaded.
+    """
     xs = [point[0] for line in lines for point in line.points if not x.log or point[0] > 0]
     ys = [point[1] for line in lines for point in line.points]
     ys += [value for line in lines for _, least, most in line.band for value in (least, most)]
@@ -49,9 +54,14 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
         low, high = (low / 2, high * 2) if x.log else (low - 0.02, high + 0.02)
     across = Scale(low=low, high=high, start=LEFT, end=WIDTH - RIGHT, log=x.log)
     up = _upwards(ys, y)
-    drawn = [_band(line, index, across, up) for index, line in enumerate(lines)]
+    drawn = [_span(*span, across) for span in spans if span[0] < high and span[1] > low]
+    drawn += [_band(line, index, across, up) for index, line in enumerate(lines)]
     drawn += [_path(line, index, across, up) for index, line in enumerate(lines)]
-    ticks = [(across.place(value), tick_text(value)) for value in across.ticks()]
+    ticks = [
+        (across.place(value), tick_text(value))
+        for value in across.ticks()
+        if not _is_between(value, xs)
+    ]
     about = f"{y.label} over {x.label}: " + "; ".join(_about(line) for line in lines[:8])
     return _svg(title, about, _frame(ticks, up, x.label, y.label) + "".join(drawn))
 
@@ -78,6 +88,19 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float]], x_label: str, y: Ax
     values = [value for _, value in bars]
     about = f"{y.label} of {len(bars)}, from {tick_text(min(values))} to {tick_text(max(values))}"
     return _svg(title, about, _frame(ticks, up, x_label, y.label) + "".join(drawn))
+
+
+def _is_between(tick: float, xs: Sequence[float]) -> bool:
+    """Whether a tick lies between the whole numbers that alone are on the axis."""
+    return tick != round(tick) and all(x == round(x) for x in xs)
+
+
+def _span(start: float, end: float, across: Scale) -> str:
+    left, right = across.place(start), across.place(end)
+    return (
+        f'<rect class="w" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" '
+        f'height="{HEIGHT - BOTTOM - TOP}"/>'
+    )
 
 
 def _upwards(values: Sequence[float], y: Axis) -> Scale:
