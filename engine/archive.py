@@ -4,7 +4,7 @@
     hosts-start.json timeseries.jsonl
     stages/<nn>-<name>[-option][-trial]/ argv.json stdout.log stderr.log outcome.json result.json
                                          outputs/ files/      only of foreign programs
-    hosts-end.json timeseries.jsonl.gz result.json verdict.json MANIFEST.sha256
+    hosts-end.json timeseries.jsonl.gz result.json verdict.json report.html MANIFEST.sha256
 
 The first two rows are there before the first stage starts; the last file is the seal.
 timeseries.jsonl grows while stages run, and is compressed after the last one.
@@ -43,6 +43,7 @@ SERIES = "timeseries.jsonl"
 SERIES_GZ = "timeseries.jsonl.gz"
 RESULT = "result.json"
 VERDICT = "verdict.json"
+PAGE = "report.html"
 MANIFEST = "MANIFEST.sha256"
 
 ARGV = "argv.json"

@@ -15,7 +15,7 @@ from pathlib import Path
 from .errors import ConfigError, MlpsError
 
 JOB_COMMANDS = ("plan", "doctor", "facts")
-PATH_COMMANDS = ("verify", "report", "history", "rerun", "resume", "package")
+PATH_COMMANDS = ("verify", "report", "compare", "history", "rerun", "resume", "package")
 TOOL_COMMANDS = ("system", "lockfile")
 
 # Flags of Hydra that show the configuration instead of running it; each may take a value.
@@ -150,7 +150,15 @@ def _dispatch(line: CommandLine) -> int:
 
 
 def _run_command(line: CommandLine) -> int:
-    from . import archive_commands, commands, package_command, processes, verify_command
+    from . import (
+        archive_commands,
+        commands,
+        compare_command,
+        package_command,
+        processes,
+        report_command,
+        verify_command,
+    )
 
     processes.adopt_orphans()
     jobs = {
@@ -164,7 +172,8 @@ def _run_command(line: CommandLine) -> int:
         return jobs[line.command](line.words, config_dirs=line.config_dirs, as_json=line.as_json)
     paths = {
         "verify": verify_command.verify,
-        "report": archive_commands.report,
+        "report": report_command.report,
+        "compare": compare_command.compare_archives,
         "history": archive_commands.history,
         "rerun": commands.rerun,
         "resume": commands.resume,

@@ -132,14 +132,16 @@ def make_result(archive: Archive, evidence: Evidence) -> Document:
 def make_verdict(
     archive: Archive, evidence: Evidence, result: Document, known: Mapping[str, str] | None = None
 ) -> tuple[Verdict, Document]:
-    """The verdict and the document of verdict.json, bound to every other file of the archive.
+    """The verdict and the document of verdict.json, bound to all that it follows from.
 
     `known` are the digests of these files, where they need not be read. Raises ArchiveError.
     """
     verdict = judge(evidence, result)
     if known is None:
         known = digests(archive, [*files.file_names(archive)])
-    bound = {name: digest for name, digest in known.items() if name != files.VERDICT}
+    # The page shows the verdict: it comes after it.
+    later = (files.VERDICT, files.PAGE)
+    bound = {name: digest for name, digest in known.items() if name not in later}
     return verdict, verdict.as_document(bound)
 
 

@@ -23,6 +23,7 @@ from .evidence import (
 from .evidence_rules import judge_evidence
 from .foreign_evidence import derived_files
 from .host_documents import hosts_text
+from .job_page import draw_page, is_redrawable
 from .jobs import conf_dirs
 from .plan import Launch, without_hosts
 from .recomposition import judge_composition
@@ -37,7 +38,7 @@ _ROOT_FILES = frozenset(
     {
         files.JOB, files.JOB_YAML, files.OVERRIDES, files.PROVENANCE, files.PLAN,
         files.ENVIRONMENT, files.SYSTEM, files.HOSTS_START, files.HOSTS_END, files.SERIES,
-        files.SERIES_GZ, files.RESULT, files.VERDICT, files.MANIFEST, "report.html",
+        files.SERIES_GZ, files.RESULT, files.VERDICT, files.PAGE, files.MANIFEST,
     }
 )  # fmt: skip
 _STAGE_FILES = frozenset({files.ARGV, files.STDOUT, files.STDERR, files.OUTCOME, files.RESULT})
@@ -242,6 +243,11 @@ class _Check:
         verdict, document = make_verdict(archive, evidence, result, self.listed)
         if files.VERDICT not in self.reading.lost:
             found += self._verdict(document, follows=bool(found or self.reading.lost))
+        # The page follows from the other files: where they are wrong it says nothing new, and
+        # other code draws another page.
+        if not found and not self.reading.lost and is_redrawable(archive):
+            page = draw_page(archive, evidence, result, document)
+            found += self._compared("EVD-03", files.PAGE, page)
         return found, verdict.findings
 
     def _verdict(self, document: Document, *, follows: bool) -> Iterator[Finding]:

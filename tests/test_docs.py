@@ -255,7 +255,7 @@ def path_flaws(line: CommandLine) -> list[str]:
     paths = [word for word in line.words if not word.startswith("-")]
     if line.command == "system":
         return flaws  # tests/test_system_command.py types what the page does
-    least, most = {"verify": (1, 99), "report": (1, 99), "history": (0, 1)}.get(
+    least, most = {"verify": (1, 99), "report": (1, 99), "compare": (2, 2), "history": (0, 1)}.get(
         line.command, (1, 1)
     )
     return flaws + ([] if least <= len(paths) <= most else [f"{line.command}: {len(paths)} paths"])
@@ -734,7 +734,9 @@ def archive_page() -> str:
 def file_names(text: str) -> set[str]:
     """Names of files in backticks, without their directories and globs."""
     found = {name for span in spans(text) for name in re.findall(r"[\w.-]+\.[a-z0-9]+$", span)}
-    return {name for name in found if re.search(r"\.(json|jsonl|gz|yaml|txt|log|sha256)$", name)}
+    return {
+        name for name in found if re.search(r"\.(json|jsonl|gz|html|yaml|txt|log|sha256)$", name)
+    }
 
 
 def archive_constants() -> set[str]:
