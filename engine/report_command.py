@@ -21,7 +21,8 @@ from .sweep_page import SWEEP, draw_sweep
 from .tables import printable, write_table
 from .training_job import training_jobs
 from .training_summary import dlio_summaries
-from .tree_command import Tree, report_trees, trees_at
+from .tree.walk import Tree
+from .tree_command import report_trees, trees_at
 from .vector_job import vector_jobs
 from .vector_summary import vector_summaries
 

@@ -379,10 +379,10 @@ def test_the_verdict_is_that_of_the_division(play, player, tmp_path, division, m
     assert verdict_of(play(player, changes)) == (division.upper(), "complete", 0, [])
 
 
-def test_evidence_is_bound_to_every_file(sealed):
+def test_evidence_is_bound_to_every_file_but_the_page_that_shows_it(sealed):
     evidence = json.loads(sealed.path(files.VERDICT).read_bytes())["evidence"]
     present = set(files.file_names(sealed))
-    assert set(evidence) == present - {files.VERDICT}
+    assert set(evidence) == present - {files.VERDICT, files.PAGE}
 
 
 def test_an_archive_may_be_moved_but_keeps_its_name(sealed, tmp_path):
