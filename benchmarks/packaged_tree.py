@@ -9,6 +9,7 @@ Each is copied under other names and sealed again, every four for a submitter of
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import shutil
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from small_limits import small_limits
+from systems import described
 
 from mlps.engine import archive as files
 from mlps.engine.archive import Archive
@@ -49,7 +51,7 @@ def copied(source: Path, target: Path) -> Path:
 def packaged(sources: list[Path], root: Path, work: Path, results: int) -> float:
     """Package archives of as many submitters as it takes, into one tree; the time of packaging."""
     system, pdf = work / "rack1.yaml", work / "rack1.pdf"
-    system.write_text("system_under_test: {solution: {submission_name: rack1}}\n")
+    system.write_text(json.dumps(described("cloud", solution__submission_name="rack1")))
     pdf.write_bytes(b"%PDF-1.4\n% a page of the benchmark\n%%EOF\n")
     took_s = 0.0
     for number in range(-(-results // len(sources))):

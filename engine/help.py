@@ -24,8 +24,7 @@ Commands:
   doctor   [overrides] [--json]      check this machine for a job, without running it
   facts    [overrides] [--json]      the machines of a cluster, without running anything
   verify   PATH... [--json|--sarif]  recompute what archives and trees of results claim
-  report   PATH... [--json|--csv|--table|--markdown|--dlio|--vdbbench|--html OUT]
-                                     the numbers of archives and of trees, or the page of one
+  report   PATH... [--json|--csv|--table|--markdown|--html OUT|--dlio|--vdbbench]  the numbers
   compare  A B [--json|--markdown]   what differs between two archives, and by how much
   history  [RESULTS_DIR] [--json]    the archives of a results directory
   rerun    ARCHIVE [--json]          the same job once more

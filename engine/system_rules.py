@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from .canonical import Document
 from .rulebook import Rule, Severity
 from .rules import Finding
 from .schema import Schema, check_system, load_schema
-from .system_file import ROOT
+from .system_file import ROOT, read_system
 from .system_power import footprint
 
 SYSTEM_RULES: Mapping[str, Rule] = {
@@ -133,6 +134,17 @@ def judge_system(
     return [_placed(finding, places) for finding in findings]
 
 
+def judge_file(path: Path, name: str) -> list[Finding]:
+    """All findings about a description in a tree of results; `name` is its path there.
+
+    Raises ArchiveError where the file cannot be read.
+    """
+    found = read_system(path)
+    lines = {key: f"line {place.rpartition(':')[2]}" for key, place in found.where.items()}
+    findings = judge_system(found.description, name=path.stem, where=lines)
+    return [replace(each, key=f"{name} {each.key}") for each in findings]
+
+
 def _finding(
     rule: str, key: str, text: str, *, severity: Severity = "error", hint: str | None = None
 ) -> Finding:
@@ -144,13 +156,7 @@ def _placed(finding: Finding, where: Mapping[str, str]) -> Finding:
     parts = finding.key.split(".")
     for length in range(len(parts), 0, -1):
         if (prefix := ".".join(parts[:length])) in where:
-            return Finding(
-                rule=finding.rule,
-                severity=finding.severity,
-                key=finding.key,
-                text=f"{finding.text} ({where[prefix]})",
-                hint=finding.hint,
-            )
+            return replace(finding, text=f"{finding.text} ({where[prefix]})")
     return finding
 
 
@@ -337,9 +343,3 @@ def _judge_networks(system: Document) -> Iterator[Finding]:
         for key, node in _nodes(system, kind):
             if not node.get("networking"):
                 yield _finding(rule, f"{key}.networking", f"missing: storage is {location}")
-
-
-def shown(value: object) -> str:
-    """A value of a description in a message."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."

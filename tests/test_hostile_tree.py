@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from systems import described
 from upstream_trees import (
     CHECKPOINTING,
     KV_RUN,
@@ -28,7 +29,7 @@ from upstream_trees import (
     write_tree,
 )
 
-from mlps.engine import archive_commands, plain_files, verify_command
+from mlps.engine import plain_files, report_command, verify_command
 from mlps.engine.errors import ArchiveError
 from mlps.engine.tree.documents import LeafDocuments
 from mlps.engine.tree.layout import leaf_of
@@ -41,7 +42,7 @@ SUMMARY = f"{LEAF}/summary.json"
 CONFIG = f"{LEAF}/dlio_config/config.yaml"
 BASE = {
     f"{ORG}/submission.yaml": {"org": "Acme", "division": "closed"},
-    f"{ORG}/systems/sys1.yaml": {},
+    f"{ORG}/systems/sys1.yaml": described("cloud", solution__submission_name="sys1"),
     f"{ORG}/systems/sys1.pdf": "%PDF",
     "code-images/code-0123abcd/.code-hash.json": {},
     **checkpointing(),
@@ -75,8 +76,8 @@ def told(root, capsys, *, once=False):
     code, text = run(verify_command.verify, root, capsys, as_json=True)
     if not once:
         assert run(verify_command.verify, root, capsys)[0] == code
-        run(archive_commands.report, root, capsys)
-        json.loads(run(archive_commands.report, root, capsys, as_json=True)[1])
+        run(report_command.report, root, capsys)
+        json.loads(run(report_command.report, root, capsys, as_json=True)[1])
     groups = json.loads(text)
     return code, [finding for group in groups for finding in group["findings"]]
 
@@ -281,7 +282,7 @@ def test_a_mistake_in_json_has_its_line(tree, capsys):
 
 
 @pytest.mark.parametrize("files", [{}, {"closed/.DS_Store": ""}, {"closed/Acme/results/s/a": ""}])
-@pytest.mark.parametrize("command", [verify_command.verify, archive_commands.report])
+@pytest.mark.parametrize("command", [verify_command.verify, report_command.report])
 def test_a_tree_without_results_is_an_error(tmp_path, files, command):
     (tmp_path / "closed").mkdir()
     with pytest.raises(ArchiveError, match="holds no results"):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from closed_runs import closed_runs  # noqa: F401 - a fixture
 from small_limits import small_limits
+from systems import described
 
 from mlps.engine.errors import ArchiveError, ComplianceError, ConfigError
 from mlps.engine.package.verify import verify_package
@@ -184,7 +185,7 @@ MUTATIONS: dict[str, tuple[Callable[[Package], object], set[str]]] = {
 def wish(closed_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Wish:  # noqa: F811
     home = tmp_path_factory.mktemp("package")
     system, pdf = home / "rack1.yaml", home / "rack1.pdf"
-    system.write_text("system_under_test: {solution: {submission_name: rack1}}\n")
+    system.write_text(json.dumps(described("cloud", solution__submission_name="rack1")))
     pdf.write_bytes(b"%PDF-1.4\n%%EOF\n1 page\n")
     return Wish(
         archives=tuple(closed_runs.values()),

@@ -125,13 +125,14 @@ FLAWS = {
     "a picture of a system": (put(f"{ORG}/systems/a.png", "x"), "TREE-03"),
     "no description": (drop(f"{ORG}/systems/{SYSTEM}.yaml"), "TREE-03 TREE-04"),
     "a description without results": (
-        all_of(put(f"{ORG}/systems/b.yaml", {}), put(f"{ORG}/systems/b.pdf", "%PDF")), "TREE-04",
+        all_of(put(f"{ORG}/systems/b.yaml", {}), put(f"{ORG}/systems/b.pdf", "%PDF")),
+        "SYS-18 TREE-04",
     ),
     "another name in a description": (
         edit(
             f"{ORG}/systems/{SYSTEM}.yaml", NAMED, "b"
         ),
-        "TREE-04",
+        "SYS-22",
     ),
     "division in capitals": (move("closed/", "CLOSED/"), "w:TREE-05"),
     "results in capitals": (move(f"{ORG}/results", f"{ORG}/Results"), "w:TREE-05"),
@@ -144,7 +145,7 @@ FLAWS = {
             move(f"{ORG}/systems/{SYSTEM}.", f"{ORG}/systems/sys 1."),
             edit(f"{ORG}/systems/sys 1.yaml", NAMED, "sys 1"),
         ),
-        "TREE-05",
+        "SYS-18 TREE-05",
     ),
     "an unknown model": (move(TRAINING, f"{RESULTS}/training/cosmoflow"), "TREE-05 UPS-14"),
     "an unknown family": (put(f"{RESULTS}/inference/a.json", {}), "TREE-13"),

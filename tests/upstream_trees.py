@@ -6,6 +6,8 @@ import json
 from datetime import datetime, timedelta
 from statistics import fmean, pstdev
 
+from systems import described
+
 SYSTEM = "sys1"
 ORG = "closed/Acme"
 RESULTS = f"{ORG}/results/{SYSTEM}"
@@ -284,7 +286,7 @@ def vectordb():
 
 def clean_tree():
     """The contents of all files by path: documents, or text where the name is of none."""
-    solution = {"system_under_test": {"solution": {"submission_name": SYSTEM}}}
+    solution = described("cloud", solution__submission_name=SYSTEM)
     return {
         f"{ORG}/submission.yaml": {"org": "Acme", "division": "closed"},
         f"{ORG}/systems/{SYSTEM}.yaml": solution,

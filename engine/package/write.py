@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import archive as archives
-from ..canonical import sha256_file
+from ..canonical import Document, sha256_hex
 from ..errors import ArchiveError, ComplianceError, ConfigError
+from ..plain_files import read_bytes
 from ..rules import Finding, errors
+from ..system_rules import judge_file
 from ..tables import numbered
 from ..tree.layout import is_name
 from ..verify import read_and_verify
@@ -107,12 +109,15 @@ def _write(wish: Wish, root: Path) -> tuple[list[Packed], list[Finding]]:
     described = [path.stem for path in wish.systems]
     packed: list[Packed] = []
     taken: dict[str, Path] = {}
+    told: dict[str, bytes] = {}
     for path in wish.archives:
-        packed.append(_pack(path, wish.org, described, {image.content_sha256: image}, root, taken))
+        images = {image.content_sha256: image}
+        packed.append(_pack(path, wish.org, described, images, root, taken, told))
     if any(each.image is not None for each in packed):
         write_image(image, root)
-    systems = {path.stem: sha256_file(path) for path in wish.systems}
-    findings = _write_systems(wish, root, packed)
+    told |= {path.stem: read_bytes(path) for path in wish.systems}
+    systems = {name: sha256_hex(content) for name, content in told.items()}
+    findings = _write_systems(wish, root, packed, told)
     for division in sorted({each.place.division for each in packed}):
         of_division = [each for each in packed if each.place.division == division]
         for name, content in division_files(division, wish.org, of_division, systems):
@@ -127,7 +132,9 @@ def _pack(
     images: Mapping[str, Image],
     root: Path,
     taken: dict[str, Path],
+    told: dict[str, bytes],
 ) -> Packed:
+    """One archive and what follows from it; `told` gets the description that its job holds."""
     verification, evidence = read_and_verify(path)
     division = division_of_verdict(verification.verdict)
     if verification.exit_code or division is None or evidence is None:
@@ -145,6 +152,7 @@ def _pack(
             f"descriptions of {', '.join(described)}",
             hint="--system SYSTEM.yaml is named for its system",
         )
+    _keep_description(path, system, evidence.spec.document["system"]["description"], told)
     archive = archives.open_archive(path)
     runs = runs_of(evidence, Place(division=division, org=org, system=system, image=None))
     workload = runs[0].leaf.workload if runs else ""
@@ -164,6 +172,20 @@ def _pack(
     return done
 
 
+def _keep_description(
+    path: Path, system: str, description: Document | None, told: dict[str, bytes]
+) -> None:
+    """The description of a system as the jobs of its archives hold it, which must agree (2.1.9)."""
+    if description is None:
+        return
+    content = archives.to_yaml(description)
+    if told.setdefault(system, content) != content:
+        raise ComplianceError(
+            f"{path} describes {system} otherwise than the archives before it (Rules 2.1.9)",
+            hint=f"--system {system}.yaml, if it is the same system",
+        )
+
+
 def writer(root: Path) -> Callable[[str, bytes], None]:
     """Writes a file below a directory; each has one writer only. Raises OSError."""
 
@@ -176,19 +198,25 @@ def writer(root: Path) -> Callable[[str, bytes], None]:
     return write
 
 
-def _write_systems(wish: Wish, root: Path, packed: Sequence[Packed]) -> list[Finding]:
-    """Copy descriptions to the divisions that their systems are in; say what is missing."""
+def _write_systems(
+    wish: Wish, root: Path, packed: Sequence[Packed], told: Mapping[str, bytes]
+) -> list[Finding]:
+    """Write descriptions to the divisions that their systems are in; judge them, say what lacks."""
     findings = []
-    descriptions = {path.stem: path for path in wish.systems}
     pdfs = {path.stem: path for path in wish.pdfs}
     for division, system in sorted({(each.place.division, each.place.system) for each in packed}):
         home = root / division / wish.org / "systems"
         home.mkdir(parents=True, exist_ok=True)
-        for known, ending in ((descriptions, "yaml"), (pdfs, "pdf")):
-            if system in known:
-                shutil.copyfile(known[system], home / f"{system}.{ending}")
-            else:
-                findings.append(missing_of_system(division, wish.org, system, ending))
+        if system in told:
+            path = home / f"{system}.yaml"
+            path.write_bytes(told[system])
+            findings += judge_file(path, f"{division}/{wish.org}/systems/{system}.yaml")
+        else:
+            findings.append(missing_of_system(division, wish.org, system, "yaml"))
+        if system in pdfs:
+            shutil.copyfile(pdfs[system], home / f"{system}.pdf")
+        else:
+            findings.append(missing_of_system(division, wish.org, system, "pdf"))
     return findings
 
 

@@ -12,6 +12,8 @@ from ..errors import ArchiveError
 from ..options import find_options
 from ..plain_files import read_json, read_yaml
 from ..rules import Finding, errors
+from ..system_file import ROOT
+from ..system_rules import judge_file
 from ..tables import numbered
 from . import upstream_checkpointing as checkpointing
 from . import upstream_kvcache as kvcache
@@ -301,18 +303,18 @@ def _read_manifest(tree: Tree, submitter: Submitter) -> Iterator[Finding]:
                         text=f"{what} is {shown(value)}, and the directory is {right}",
                     )
         elif name.endswith(".yaml"):
-            yield from _judge_submission_name(path, document)
+            yield from _judge_description(tree, path, document)
 
 
-def _judge_submission_name(path: str, document: object) -> Iterator[Finding]:
-    """TREE-04: a description names the system that its file is named for (Rules 2.1.8)."""
+def _judge_description(tree: Tree, path: str, document: object) -> Iterator[Finding]:
+    """SYS-01 to SYS-23, and TREE-04 where an older form names another system (Rules 2.1.8)."""
+    if isinstance(value_at(document, ROOT), dict):
+        yield from judge_file(tree.file(path), path)
+        return
     stem = path.rpartition("/")[2].removesuffix(".yaml")
-    for key in ("system_under_test.solution.submission_name", "solution.submission_name"):
-        told = value_at(document, key)
-        if told is not None and told != stem:
-            yield Finding(
-                rule="TREE-04",
-                severity="error",
-                key=path,
-                text=f"{key} is {shown(told)}, and the file is {stem}",
-            )
+    told = value_at(document, "solution.submission_name")
+    if told is not None and told != stem:
+        text = f"solution.submission_name is {shown(told)}, and the file is {stem}"
+        yield Finding(rule="TREE-04", severity="error", key=path, text=text)
+    text = f"describes no system: it has no {ROOT}"
+    yield Finding(rule="SYS-18", severity="error", key=path, text=text)
