@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from . import archive as files
 from .archive import Archive
-from .canonical import Document
+from .canonical import Document, canonical_json
 from .environment import content_sha256
 from .evidence import Evidence
 from .page.document import job_page
@@ -22,22 +25,27 @@ def draw_page(archive: Archive, evidence: Evidence, result: Document, verdict: D
         Stage(
             name=launch.name,
             measured=launch.measured,
-            outcome=evidence.outcomes[launch.name],
-            result=evidence.results.get(launch.name),
+            outcome=_as_read(evidence.outcomes[launch.name]),
+            result=_as_read(evidence.results.get(launch.name)),
         )
         for launch in evidence.plan.launches
     ]
     return job_page(
         Source(
-            result=result,
-            verdict=verdict,
-            job=evidence.spec.document,
-            origins={key: origin.as_document() for key, origin in evidence.origins.items()},
+            result=_as_read(result),
+            verdict=_as_read(verdict),
+            job=_as_read(evidence.spec.document),
+            origins=_as_read({key: each.as_document() for key, each in evidence.origins.items()}),
             stages=stages,
-            facts=evidence.hosts_start.facts,
+            facts={name: _as_read(facts) for name, facts in evidence.hosts_start.facts.items()},
             rates=read_rates(files.series_lines(archive)) if sampled else None,
         )
     )
+
+
+def _as_read(document: Any) -> Any:  # noqa: ANN401 - any document, as it is
+    """A document as an archive gives it back: its keys are in the order of canonical JSON."""
+    return json.loads(canonical_json(document))
 
 
 def is_redrawable(archive: Archive) -> bool:
