@@ -18,11 +18,12 @@ ROOT = packaged_conf().parent
 PURE = (
     "aggregate", "canonical", "contradictions", "sarif", "checkpoint_job", "checkpoint_metrics",
     "checkpoint_report",
-    "checkpoint_rules", "cluster", "collect", "counting", "errors", "hints", "facts_report",
+    "checkpoint_rules", "cluster", "collect", "core_config", "counting", "errors", "hints",
+    "facts_report",
     "foreign", "foreign_metrics", "json_path", "quantities", "references",
     "host_documents", "host_rules", "hosts", "latency", "launch", "launcher", "lockfile",
     "monitor_rules", "mount_types", "plan", "roofline", "rules", "schema", "search", "series",
-    "sizing", "spec", "stage_rules", "steady", "training_job", "training_metrics",
+    "sizing", "spec", "stage_rules", "standing", "steady", "training_job", "training_metrics",
     "training_report", "training_rules", "units", "variants",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
