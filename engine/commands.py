@@ -12,7 +12,7 @@ from .arguments import one_path, print_json
 from .canonical import Document
 from .checkpoint_plan import checkpoint_size_of
 from .checkup import checkup_document, write_checkup
-from .core_config import ALGORITHM, core_config
+from .core_config import core_config
 from .errors import Interrupted
 from .facts_report import facts_document, write_facts
 from .foreign import Command
@@ -95,7 +95,7 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
     else:
         _show_notes(job.composition.notes)
         sizes = [*stands.lines()]
-        sizes += [] if core is None else [f"core configuration {core.digest} ({ALGORITHM})"]
+        sizes += [] if core is None else [core.line()]
         sizes += [] if sizing is None else [*sizing_lines(sizing)]
         sizes += [] if checkpoint is None else [*checkpoint.lines()]
         sizes += [] if vectors is None else [*vectors.lines()]

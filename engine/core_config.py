@@ -78,6 +78,12 @@ class CoreConfig:
     model: str
     accelerator: str | None
 
+    def line(self) -> str:
+        """For people: the digest and the class."""
+        parts = (self.edition, self.division, self.family, self.model, self.accelerator)
+        comparable = ", ".join(part for part in parts if part is not None)
+        return f"core configuration {self.digest} ({ALGORITHM}), compared in: {comparable}"
+
     def as_document(self) -> Document:
         return {
             "algorithm": ALGORITHM,

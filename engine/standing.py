@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .canonical import Document
 from .rules import Finding, errors
+from .tables import printable
 
 # From the strictest to the one in which anything goes.
 DIVISIONS = ("closed", "open", "whatif")
 # Findings that are told of a division; the others are counted.
 SHOWN = 3
+# Overrides that choose a division or change what it holds.
+_OF_DIVISION = re.compile(r"[+~]*division[.=@]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +41,35 @@ class Standing:
         }
 
     def lines(self) -> Iterator[str]:
-        """For people: which division would take the job, and the first errors in those before."""
+        """For people: which division would take the job, and what bars it from stricter ones.
+
+        Errors of its own division are left out: they are findings of the job.
+        """
+        if self.strictest is None:
+            yield "no division would take it"
+        elif self.strictest != self.division:
+            yield f"division={self.strictest} would take it"
+        for names, found in self._groups():
+            if self.division in names:
+                continue
+            yield f"INVALID in {' and '.join(names)}:"
+            yield from (f"  {_line(finding)}" for finding in found[:SHOWN])
+            if len(found) > SHOWN:
+                yield f"  and {len(found) - SHOWN} more: division={names[0]} shows them"
+
+    def _groups(self) -> list[tuple[list[str], tuple[Finding, ...]]]:
+        """Divisions of which the same rules are broken by the same keys, told together."""
+        groups: dict[tuple[tuple[str, str], ...], tuple[list[str], tuple[Finding, ...]]] = {}
         for name, found in self.barred.items():
-            if name != self.division:
-                yield f"in division {name} it would be INVALID:"
-                yield from (
-                    f"  {finding.rule} {finding.key}: {finding.text}" for finding in found[:SHOWN]
-                )
-                if len(found) > SHOWN:
-                    yield f"  and {len(found) - SHOWN} more: division={name} shows them"
-        if self.strictest is not None and self.strictest != self.division:
-            yield f"it would be {self.strictest.upper()} with division={self.strictest}"
+            broken = tuple((finding.rule, finding.key) for finding in found)
+            groups.setdefault(broken, ([], found))[0].append(name)
+        return list(groups.values())
+
+
+def _line(finding: Finding) -> str:
+    return printable(
+        " ".join(part for part in (finding.rule, finding.key) if part) + f": {finding.text}"
+    )
 
 
 def standing(division: str, findings: Mapping[str, Sequence[Finding]]) -> Standing:
@@ -62,6 +84,6 @@ def standing(division: str, findings: Mapping[str, Sequence[Finding]]) -> Standi
 
 
 def in_division(overrides: Sequence[str], name: str) -> list[str]:
-    """The same overrides with another choice of division."""
-    kept = [word for word in overrides if word.lstrip("+").partition("=")[0] != "division"]
+    """The same overrides with another choice of division, as it is packaged."""
+    kept = [word for word in overrides if not _OF_DIVISION.match(word)]
     return [*kept, f"division={name}"]

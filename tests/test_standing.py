@@ -23,18 +23,18 @@ def test_a_job_without_errors_stands_in_the_strictest_division():
 def test_a_job_that_breaks_closed_is_told_that_open_takes_it():
     found = standing("closed", {"closed": errors_of(1), "open": [], "whatif": []})
     assert found.strictest == "open"
-    assert list(found.lines()) == ["it would be OPEN with division=open"]
+    assert list(found.lines()) == ["division=open would take it"]
 
 
 def test_whatif_names_the_first_errors_of_stricter_divisions_and_counts_the_others():
     found = standing("whatif", {"closed": errors_of(5), "open": [], "whatif": []})
     assert list(found.lines()) == [
-        "in division closed it would be INVALID:",
+        "division=open would take it",
+        "INVALID in closed:",
         "  JOB-02 key0: may not be changed",
         "  JOB-02 key1: may not be changed",
         "  JOB-02 key2: may not be changed",
         "  and 2 more: division=closed shows them",
-        "it would be OPEN with division=open",
     ]
 
 
@@ -50,7 +50,13 @@ def test_warnings_bar_from_no_division():
 
 
 @pytest.mark.parametrize(
-    "words", [["seed=1"], ["seed=1", "division=whatif"], ["+division=a", "seed=1"]]
+    "words",
+    [
+        ["seed=1"],
+        ["seed=1", "division=whatif"],
+        ["+division=a", "seed=1"],
+        ["++division.may_change=[seed]", "division.name=closed", "seed=1"],
+    ],
 )
 def test_the_division_of_a_command_line_is_replaced(words):
     assert in_division(words, "open") == ["seed=1", "division=open"]
