@@ -12,6 +12,7 @@ from .arguments import one_path, print_json
 from .canonical import Document
 from .checkpoint_plan import checkpoint_size_of
 from .checkup import checkup_document, write_checkup
+from .core_config import core_config
 from .errors import Interrupted
 from .facts_report import facts_document, write_facts
 from .foreign import Command
@@ -26,6 +27,7 @@ from .report import read_published, write_report
 from .rules import Finding, errors, judge_job
 from .run import Report, Request, ask_hosts, fresh_request, run_job
 from .signals import catch_stop_requests
+from .standing import DIVISIONS, in_division, standing
 from .sweep import refuse_single_job, run_sweep, write_sweep
 from .system_source import judge_described
 from .tables import numbered
@@ -58,18 +60,33 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
     sizing = sizing_of(job.spec)
     checkpoint = checkpoint_size_of(job.spec, job.plan, os.environ)
     vectors = vector_size_of(job.spec, job.plan, os.environ)
-    findings = judge_job(job.spec, job.composition.origins)
-    findings += judge_described(job.spec)
-    if sizing is not None:
-        findings += judge_known_size(job.spec, sizing.measured_bytes)
-    if checkpoint is not None:
-        findings += checkpoint.findings(job.spec)
-    if vectors is not None:
-        findings += vectors.findings(job.spec)
+
+    def judge(job: PreparedJob) -> list[Finding]:
+        findings = judge_job(job.spec, job.composition.origins)
+        findings += judge_described(job.spec)
+        if sizing is not None:
+            findings += judge_known_size(job.spec, sizing.measured_bytes)
+        if checkpoint is not None:
+            findings += checkpoint.findings(job.spec)
+        if vectors is not None:
+            findings += vectors.findings(job.spec)
+        return findings
+
+    findings = judge(job)
+    division = job.spec.division.name
+    others = {
+        name: judge(prepare(in_division(arguments, name), config_dirs))
+        for name in DIVISIONS
+        if name != division
+    }
+    stands = standing(division, others | {division: findings})
+    core = core_config(job.spec)
     verdict = "INVALID" if errors(findings) else job.spec.division.name.upper()
     if as_json:
         extra: Document = {
             "would_be": verdict,
+            "standing": stands.as_document(),
+            "core_config": None if core is None else core.as_document(),
             "findings": [finding.as_document() for finding in findings],
             "job": job.spec.document,
         }
@@ -79,7 +96,9 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
         print_json(job.plan.as_document() | extra)
     else:
         _show_notes(job.composition.notes)
-        sizes = [] if sizing is None else [*sizing_lines(sizing)]
+        sizes = [*stands.lines()]
+        sizes += [] if core is None else [core.line()]
+        sizes += [] if sizing is None else [*sizing_lines(sizing)]
         sizes += [] if checkpoint is None else [*checkpoint.lines()]
         sizes += [] if vectors is None else [*vectors.lines()]
         _write_plan(job, verdict, findings, sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -176,14 +177,16 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
     findings = []
     division = spec.division
     if not division.any_workload and spec.benchmark not in spec.workloads:
-        known = ", ".join(spec.workloads) or "none"
+        akin = [name for name in spec.workloads if name.partition("/")[0] == spec.family]
+        known = f"scored{f' of {spec.family}' if akin else ''} are: "
+        known += ", ".join(akin or spec.workloads) or "none"
         findings.append(
             Finding(
                 rule="JOB-01",
                 severity="error",
                 key="benchmark.name",
                 text=f"{spec.benchmark} is not scored in division {division.name} of edition "
-                f"{spec.edition}; scored are: {known}",
+                f"{spec.edition}; {known}",
                 hint="division=whatif",
             )
         )
@@ -203,7 +206,7 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
                     severity="error",
                     key=key,
                     text=f"may not be changed in division {division.name} ({origin.where})",
-                    hint="leave it out, or choose another division",
+                    hint=_may_change_hint(key, division.may_change),
                 )
             )
     if spec.family == FOREIGN:
@@ -213,6 +216,14 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
     if not spec.cluster.is_even:
         findings.append(_uneven_ranks(spec))
     return findings
+
+
+def _may_change_hint(key: str, may_change: Iterable[str]) -> str:
+    """What to do about JOB-02, with the nearest key that the division lets change."""
+    text = "leave it out, or choose another division"
+    named = {form.rpartition(".")[2]: form for form in may_change if "*" not in form}
+    near = get_close_matches(key.rpartition(".")[2], named, n=1)
+    return f"{text}; the nearest key that may be changed is {named[near[0]]}" if near else text
 
 
 def _own_edition(spec: JobSpec) -> Finding:

@@ -65,7 +65,7 @@ class Monitor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Division:
-    """What a submitter may change."""
+    """What a submitter may change in this job: patterns of keys."""
 
     name: Literal["closed", "open", "whatif"]
     may_change: tuple[str, ...]
@@ -152,6 +152,17 @@ def _not_finite(value: object, key: str = "") -> Iterator[str]:
             yield from _not_finite(below, f"{key}.{name}" if key else str(name))
 
 
+def _may_change(division: Document, benchmark: Document) -> tuple[str, ...]:
+    own = division["may_change_in"]
+    names = (benchmark["family"], benchmark["name"])
+    return (*division["may_change"], *(key for name in names for key in own.get(name, ())))
+
+
+def _workloads(edition: Document, division: str) -> tuple[str, ...]:
+    """Benchmarks that the edition scores in a division."""
+    return (*edition["workloads"], *(edition["workloads_open"] if division == "open" else ()))
+
+
 def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> JobSpec:
     benchmark = document["benchmark"]
     division = document["division"]
@@ -183,11 +194,11 @@ def _job(document: Document, stages: tuple[Stage, ...], cluster: Cluster) -> Job
         ),
         division=Division(
             name=division["name"],
-            may_change=tuple(division["may_change"]),
+            may_change=_may_change(division, benchmark),
             any_workload=division["any_workload"],
         ),
         edition=document["edition"]["name"],
-        workloads=tuple(document["edition"]["workloads"]),
+        workloads=_workloads(document["edition"], division["name"]),
         data_dir=Path(document["data_dir"]),
         results_dir=Path(document["results_dir"]),
         lockfile=None if lockfile is None else Path(lockfile),

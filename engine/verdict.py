@@ -12,6 +12,7 @@ from .canonical import Document, sha256_file
 from .checkpoint_job import checkpoint_jobs
 from .checkpoint_rules import judge_checkpoint_form, judge_checkpoints
 from .collect import collect
+from .core_config import core_config
 from .errors import ArchiveError
 from .evidence import USABLE, Evidence
 from .host_documents import totals
@@ -142,7 +143,9 @@ def make_verdict(
     # The page shows the verdict: it comes after it.
     later = (files.VERDICT, files.PAGE)
     bound = {name: digest for name, digest in known.items() if name not in later}
-    return verdict, verdict.as_document(bound)
+    core = core_config(evidence.spec)
+    document = verdict.as_document(bound)
+    return verdict, document | {"core_config": None if core is None else core.as_document()}
 
 
 def digests(archive: Archive, names: Sequence[str]) -> dict[str, str]:

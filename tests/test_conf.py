@@ -300,6 +300,7 @@ TABLE = {
     "queries_least": 3,
 }
 CLOSED = {"division.name": "closed", "division.any_workload": False}
+OPEN = CLOSED | {"division.name": "open"}
 FAR = {"cluster.hosts": ["node1", "node2"]}
 MANY = {"cluster.hosts": ["node[0001-0900]"]}
 # A launcher that has an argument for every setting.
@@ -394,9 +395,11 @@ EFFECTS = {
     "monitor.python": ({}, "python3", lambda spec: spec.monitor),
     "division.name": ({"stages": ["run"]}, "open", findings),
     "division.may_change": None,
+    "division.may_change_in": None,
     "division.any_workload": ({}, False, findings),
     "edition.name": (CLOSED, "v9", findings),
     "edition.workloads": (CLOSED, ["kvcache/quick"], findings),
+    "edition.workloads_open": (OPEN, ["kvcache/quick"], findings),
     "edition.vectordb": ({}, TABLE, vector_table),
     **{f"edition.vectordb.{name}": ({}, TABLE[name], vector_table) for name in TABLE},
     "edition.vectordb.scales.vectors": ({}, TABLE["scales"], scales),
@@ -453,7 +456,24 @@ def test_keys_whose_effect_is_on_another_key():
 
 def test_may_change_decides_what_counts(make_spec):
     job = prepare(["benchmark=kvcache/quick", "seed=7"])
-    for pattern, rules in (("seed", ["JOB-01"]), ("s*", ["JOB-01"]), ("x", ["JOB-01", "JOB-02"])):
+    cases = (("seed", ["JOB-01"]), ("s*", ["JOB-01"]), ("x", ["JOB-01", "JOB-02"]))
+    for pattern, rules in cases:
         spec = make_spec({**CLOSED, "seed": 7, "division.may_change": [pattern]})
         origins = {"seed": job.composition.origins["seed"]}
         assert [finding.rule for finding in judge_job(spec, origins)] == rules
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("kvcache", ["JOB-01"]),
+        ("kvcache/quick", ["JOB-01"]),
+        ("training", ["JOB-01", "JOB-02"]),
+        ("kvcache/other", ["JOB-01", "JOB-02"]),
+    ],
+)
+def test_may_change_in_counts_for_a_family_or_a_workload(make_spec, name, rules):
+    origins = {"seed": prepare(["benchmark=kvcache/quick", "seed=7"]).composition.origins["seed"]}
+    lists = {"division.may_change": [], "division.may_change_in": {name: ["seed"]}}
+    spec = make_spec({**CLOSED, "seed": 7, **lists})
+    assert [finding.rule for finding in judge_job(spec, origins)] == rules
