@@ -24,8 +24,10 @@ from typing import Any
 import yaml
 
 from mlps.engine.compose import compose
+from mlps.engine.edition_rules import EDITION_RULES
 from mlps.engine.options import find_options, packaged_conf
-from mlps.engine.rules import RULES
+from mlps.engine.rule_table import RULES
+from mlps.engine.rules_command import edition_rows, remark_rows
 from mlps.engine.schema import describe, load_schema
 from mlps.engines.checkpoint_native.layout import layout_of
 from mlps.engines.checkpoint_native.model import architecture_of
@@ -33,7 +35,7 @@ from mlps.engines.checkpoint_native.parallelism import parallelism_of
 from mlps.engines.section import Section
 
 PLACE = re.compile(
-    r"(?P<head><!-- (?P<kind>keys|rules|models|checkpoints)(?P<words>[^>]*?) -->\n)"
+    r"(?P<head><!-- (?P<kind>keys|rules|edition|remarks|models|checkpoints)(?P<words>[^>]*?) -->\n)"
     r"(?P<table>.*?)(?P<tail><!-- end -->)",
     re.DOTALL,
 )
@@ -70,8 +72,11 @@ def rendered(page: str) -> str:
 
 def _table(place: re.Match[str]) -> str:
     if place["kind"] == "rules":
-        rows = [(f"`{rule}`", text) for rule, text in RULES.items()]
-        return _markdown(("rule", "what it demands"), rows)
+        return _markdown(("rule", "judged", "at most", "what it demands"), [*_rule_rows()])
+    if place["kind"] == "edition":
+        return _markdown(("v3.0", "judged by", "what it asks for"), [*_edition_rows()])
+    if place["kind"] == "remarks":
+        return _markdown(("v3.0", "why it is not judged, or what side is taken"), [*_remark_rows()])
     if place["kind"] == "models":
         return _markdown(MODEL_HEADER, [*_model_rows()])
     if place["kind"] == "checkpoints":
@@ -84,6 +89,21 @@ def _table(place: re.Match[str]) -> str:
     if values is None:
         return _markdown(("key", "value", "meaning"), [(row[0], row[1], row[3]) for row in rows])
     return _markdown(("key", "value", f"in `{words['values']}`", "meaning"), rows)
+
+
+def _rule_rows() -> Iterator[tuple[str, ...]]:
+    for name, rule in RULES.items():
+        yield f"`{name}`", rule.phase, rule.severity, rule.text
+
+
+def _edition_rows() -> Iterator[tuple[str, ...]]:
+    for name, judges, text in edition_rows(dict(EDITION_RULES)):
+        yield f"`{name}`", judges, text
+
+
+def _remark_rows() -> Iterator[tuple[str, ...]]:
+    for name, text in remark_rows(dict(EDITION_RULES)):
+        yield f"`{name}`", text
 
 
 def _model_rows() -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,8 @@ from .checkpoint_job import CheckpointJob, checkpoint_jobs
 from .checkpoint_metrics import checkpoint_rows, checkpointing_of, done_of, gap_of
 from .counting import COUNTED_LEAST_BYTES, COUNTERS
 from .plan import Plan, ended_launches, measured_launches
-from .rules import Finding, Severity, breach, remark
+from .rulebook import Severity
+from .rules import Finding, breach, remark
 from .spec import JobSpec
 from .tables import numbered
 from .units import GIB

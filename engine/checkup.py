@@ -11,7 +11,8 @@ from .host_rules import mpi_name
 from .hosts import host_ranges
 from .preflight import Machine
 from .reach import Probed
-from .rules import RULES, SKIPPABLE, errors
+from .rule_rows import JOB_RULES, SKIPPABLE
+from .rules import errors
 from .spec import JobSpec
 from .tables import write_styled, write_table
 from .units import GIB
@@ -39,7 +40,7 @@ def write_checkup(out: TextIO, machine: Machine, spec: JobSpec) -> None:
     _write_hosts(out, machine, spec)
     out.write("\n")
     for state, rule in states(machine, spec):
-        write_styled(out, _style(state), f"{state:<11}", f" {rule}  {RULES[rule]}\n")
+        write_styled(out, _style(state), f"{state:<11}", f" {rule}  {JOB_RULES[rule].text}\n")
     out.write("\n")
     for finding in machine.findings:
         head, rest = str(finding).split(" ", 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from .errors import ConfigError, MlpsError
 
 JOB_COMMANDS = ("plan", "doctor", "facts")
-PATH_COMMANDS = ("verify", "report", "compare", "history", "rerun", "resume", "package")
+PATH_COMMANDS = ("verify", "report", "compare", "history", "rerun", "resume", "package", "rules")
 TOOL_COMMANDS = ("system", "lockfile")
 
 # Flags of Hydra that show the configuration instead of running it; each may take a value.
@@ -157,6 +157,7 @@ def _run_command(line: CommandLine) -> int:
         package_command,
         processes,
         report_command,
+        rules_command,
         verify_command,
     )
 
@@ -175,6 +176,7 @@ def _run_command(line: CommandLine) -> int:
         "report": report_command.report,
         "compare": compare_command.compare_archives,
         "history": archive_commands.history,
+        "rules": rules_command.rules,
         "rerun": commands.rerun,
         "resume": commands.resume,
         "package": package_command.package,

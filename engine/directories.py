@@ -15,7 +15,8 @@ from .environment import host_name
 from .host_probe import directory_facts, write_error
 from .probe.storage import nearest
 from .reach import Probed
-from .rules import Finding, Severity
+from .rulebook import Severity
+from .rules import Finding
 from .units import GIB
 
 # ---------------------------------------------------------------- data_dir, on its hosts

@@ -30,6 +30,7 @@ Commands:
   rerun    ARCHIVE [--json]          the same job once more
   resume   ARCHIVE [--json]          the rest of a job that was stopped or failed
   package  ARCHIVE... --org NAME --out DIR  the tree that is handed in (--system, --pdf, --json)
+  rules    [--family FAMILY] [--json]  what is judged, and what judges each rule of the edition
   system   init NAME | check FILE    describe the system under test, and judge its description
   lockfile generate|verify [--help]  pin the packages that a job runs with, and compare them
 

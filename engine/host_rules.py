@@ -16,7 +16,8 @@ from .canonical import Document
 from .hints import install_hint
 from .hosts import host_ranges
 from .reach import Kind, Probed
-from .rules import Finding, Severity
+from .rulebook import Severity
+from .rules import Finding
 from .spec import Preflight
 from .units import GIB
 

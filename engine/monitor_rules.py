@@ -11,7 +11,8 @@ from typing import NamedTuple
 from .canonical import Document
 from .host_documents import UNKNOWN, HostFacts, host_memory_bytes
 from .hosts import host_ranges
-from .rules import Finding, Severity
+from .rulebook import Severity
+from .rules import Finding
 from .series import HostSeries, Series
 from .units import GIB
 

@@ -34,7 +34,8 @@ from .reach import (
     parse_facts,
     trouble_of,
 )
-from .rules import Finding, Severity, errors, remark
+from .rulebook import Severity
+from .rules import Finding, errors, remark
 from .signals import StopRequests
 from .spec import JobSpec
 

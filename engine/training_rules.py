@@ -32,6 +32,9 @@ RESIDENT_MOST_PCT = 1.0
 # How far the bytes of an epoch may be from those of the files that it went through.
 BYTES_TOLERANCE = 0.1
 
+# Memory of a client for each accelerator that it simulates (Rules 3.3.3).
+ACCELERATOR_MEMORY_BYTES = 500_000_000
+
 
 def judge_dataset_size(spec: JobSpec, measured_bytes: int | None) -> list[Finding]:
     """Whether the dataset is as large as Rules 3.1.2 ask for, once the hosts were asked."""
@@ -48,6 +51,21 @@ def judge_dataset_size(spec: JobSpec, measured_bytes: int | None) -> list[Findin
         if job.memory_bytes(measured_bytes) is None
     ]
     return unknown + judge_known_size(spec, measured_bytes)
+
+
+def judge_client_memory(spec: JobSpec, ranks: int, memory_bytes: int | None) -> Iterator[Finding]:
+    """TRN-09: 0.5 GB of the clients' memory for each accelerator (Rules 3.3.3)."""
+    if memory_bytes is None or not training_jobs(spec):
+        return
+    each_bytes = memory_bytes / ranks
+    if each_bytes < ACCELERATOR_MEMORY_BYTES:
+        yield Finding(
+            rule="TRN-09",
+            severity="warning",
+            key="cluster.ranks_per_host",
+            text=f"the hosts have {each_bytes / 1e9:.2f} GB of memory for each of {ranks} "
+            "accelerators, Rules 3.3.3 ask for about 0.5",
+        )
 
 
 def judge_known_size(spec: JobSpec, measured_bytes: int | None) -> list[Finding]:

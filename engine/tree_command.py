@@ -10,13 +10,12 @@ from typing import TextIO
 
 from . import archive as files
 from .errors import ArchiveError, ConfigError
-from .package.table import PACKAGE_RULES
 from .package.verify import is_package, verify_package
+from .rule_table import RULES
 from .rules import Finding
 from .sarif import sarif_document
 from .tables import csv_text, numbered, printable, write_table
 from .tree.rows import COLUMNS, PREFIX, Row
-from .tree.table import TREE_RULES, UPSTREAM_RULES
 from .tree.verify import Group, verify_tree
 from .tree.walk import Tree, find_tree
 
@@ -74,9 +73,7 @@ def tree_sarif(trees: Sequence[Tree], version: str) -> tuple[dict[str, object], 
         pairs += [(top, each) for group in count.over(_groups(tree)) for each in group.findings]
         _refuse_empty(tree, count)
         code = max(code, count.exit_code, key=(0, 7, 6).index)
-    texts = {
-        rule: each.text for rule, each in {**TREE_RULES, **UPSTREAM_RULES, **PACKAGE_RULES}.items()
-    }
+    texts = {rule: each.text for rule, each in RULES.items()}
     return sarif_document(pairs, texts, version), code
 
 

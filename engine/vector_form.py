@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .canonical import Document
-from .rules import Finding, Severity, breach, remark
+from .rulebook import Severity
+from .rules import Finding, breach, remark
 from .spec import JobSpec
 from .tables import noun, numbered
 from .vector_job import VectorJob, VectorTable, vector_jobs, vector_table

@@ -22,7 +22,12 @@ from .rules import Finding, errors, judge_job, judge_outcomes
 from .stage_rules import judge_rooflines, judge_stage_result
 from .system_source import judge_described
 from .training_job import training_jobs
-from .training_rules import judge_dataset_size, judge_training, judge_utilisation
+from .training_rules import (
+    judge_client_memory,
+    judge_dataset_size,
+    judge_training,
+    judge_utilisation,
+)
 from .vector_job import vector_jobs
 from .vector_rules import judge_vector_score, judge_vectors
 
@@ -67,6 +72,7 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
         *evidence.preflight,
         *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
         *judge_dataset_size(evidence.spec, memory_bytes),
+        *judge_client_memory(evidence.spec, evidence.plan.ranks, memory_bytes),
         *judge_utilisation(*ended),
         *judge_checkpoint_form(*ended),
         *judge_vector_score(*ended),

@@ -11,8 +11,8 @@ from .archive import archives_at
 from .arguments import parser_of, print_json
 from .environment import mlps_version
 from .errors import ArchiveError
-from .evidence_rules import EVIDENCE_RULES
-from .rules import RULES, Finding, errors
+from .rule_table import RULES
+from .rules import Finding, errors
 from .sarif import sarif_document
 from .tables import noun, numbered, printable
 from .tree_command import tree_sarif, trees_at, verify_trees
@@ -61,7 +61,7 @@ def _verifications(paths: Sequence[Path]) -> Iterator[Verification]:
 
 
 def _sarif(found: Sequence[Verification]) -> dict[str, object]:
-    texts = {**RULES, **{rule: each.text for rule, each in EVIDENCE_RULES.items()}}
+    texts = {rule: each.text for rule, each in RULES.items()}
     pairs = [
         (verification.path, finding)
         for verification in found

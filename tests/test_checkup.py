@@ -11,7 +11,8 @@ from mlps.engine.checkup import MOST_ROWS, checkup_document, states, write_check
 from mlps.engine.needs import Needs
 from mlps.engine.preflight import Machine
 from mlps.engine.reach import Probed, Trouble
-from mlps.engine.rules import RULES, SKIPPABLE, Finding
+from mlps.engine.rule_rows import JOB_RULES, SKIPPABLE
+from mlps.engine.rules import Finding
 
 GIB = 2**30
 FACTS = {
@@ -121,7 +122,7 @@ def test_what_was_not_asked_is_not_ok(make_spec):
 def test_the_end_says_what_to_type(shown, findings, end):
     text = shown(machine(host("n1"), findings=findings), ["n1"])
     assert text.endswith("\n\n" + end)
-    assert f"{RULES['ENV-01']}\n" in text
+    assert f"{JOB_RULES['ENV-01'].text}\n" in text
     assert "\x1b" not in text
 
 

@@ -76,12 +76,13 @@ def test_configuration_directories(tmp_path, form):
         (
             "reprot x",
             "reprot: no such command; there are: plan, doctor, facts, verify, report, "
-            "compare, history, rerun, resume, package, system, lockfile\n  hint: mlps report",
+            "compare, history, rerun, resume, package, rules, system, lockfile\n"
+            "  hint: mlps report",
         ),
         (
             "xyzzy",
             "xyzzy: no such command; there are: plan, doctor, facts, verify, report, "
-            "compare, history, rerun, resume, package, system, lockfile\n"
+            "compare, history, rerun, resume, package, rules, system, lockfile\n"
             "  hint: an override has the form key=value; see mlps --help",
         ),
         (

@@ -26,7 +26,8 @@ from mlps.engine.host_rules import (
     traits_of,
 )
 from mlps.engine.reach import Probed, Trouble
-from mlps.engine.rules import RULES, Finding
+from mlps.engine.rule_table import RULES
+from mlps.engine.rules import Finding
 from mlps.engine.spec import Preflight
 
 GIB = 2**30

@@ -3,14 +3,11 @@ test_stage_rules, ENV, DIR and CAP in test_preflight, EVD in test_verify."""
 
 from __future__ import annotations
 
-import ast
-
 import pytest
 
 from mlps.engine.compose import Origin, flatten
 from mlps.engine.options import packaged_conf
 from mlps.engine.rules import (
-    RULES,
     Finding,
     errors,
     from_document,
@@ -45,29 +42,6 @@ def judged(spec, changed=(), kind="override"):
         key: Origin(kind=kind, where=f"command line: {key}", default="official") for key in changed
     }
     return [str(finding) for finding in judge_job(spec, origins)]
-
-
-# ---------------------------------------------------------------- the table
-
-
-def emitted():
-    """Rule ids in the code of the engine, outside the table itself."""
-    found = set()
-    for path in ENGINE.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Assign | ast.AnnAssign) and "RULES" in ast.unparse(node)[:6]:
-                continue
-            if isinstance(node, ast.keyword | ast.Tuple | ast.IfExp):
-                found |= {
-                    leaf.value
-                    for leaf in ast.walk(node)
-                    if isinstance(leaf, ast.Constant) and leaf.value in RULES
-                }
-    return found
-
-
-def test_the_engine_emits_every_rule_of_the_table_and_no_other():
-    assert emitted() == set(RULES)
 
 
 # ---------------------------------------------------------------- JOB

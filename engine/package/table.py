@@ -18,7 +18,9 @@ PACKAGE_RULES: Mapping[str, Rule] = {
     ),
     "SUB-03": Rule(text="every file that follows from an archive is there", phase="package"),
     "SUB-04": Rule(
-        text="a package holds nothing but what follows from its archives", phase="package"
+        text="a package holds nothing but what follows from its archives",
+        phase="package",
+        covers=("1.1",),
     ),
     "SUB-05": Rule(
         text="submission.yaml is what follows from the archives",

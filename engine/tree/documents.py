@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..rules import Finding, Severity
+from ..rulebook import Severity
+from ..rules import Finding
 from .layout import Leaf
 
 # Beyond it a number is no measure of anything, and floats lose whole numbers far below.

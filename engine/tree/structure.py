@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..rules import Finding, Severity
+from ..rulebook import Severity
+from ..rules import Finding
 from ..tables import numbered
 from ..vector_form import RUNS as VECTOR_RUNS
 from .documents import is_metadata

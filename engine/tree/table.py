@@ -31,7 +31,11 @@ TREE_RULES: Mapping[str, Rule] = {
         text="a workload has all of its phases",
         phase="package",
         families=("training", "vectordb"),
-        covers=("2.1.12",),
+        covers=(
+            "3.3.1 DATASIZE-MISSING",
+            "3.3.1 DATAGEN-MISSING",
+            "2.1.12",
+        ),
     ),
     "TREE-07": Rule(
         text="a phase has as many runs as it takes: 1 datagen, 6 of training, 1 or 2 of "
@@ -93,7 +97,11 @@ UPSTREAM_RULES: Mapping[str, Rule] = {
         phase="package",
         severity="info",
     ),
-    "UPS-02": Rule(text="a document has the keys that are judged, of their type", phase="package"),
+    "UPS-02": Rule(
+        text="a document has the keys that are judged, of their type",
+        phase="package",
+        covers=("3.3.1 DATASIZE-MALFORMED",),
+    ),
     "UPS-03": Rule(
         text="values keep their type: no number and no truth value is written as text",
         phase="package",
@@ -129,7 +137,7 @@ UPSTREAM_RULES: Mapping[str, Rule] = {
         text="a run uses the dataset that was sized and made",
         phase="package",
         families=("training",),
-        covers=("3.1.1", "3.2.1", "3.3.1"),
+        covers=("3.1.1", "3.2.1", "3.3.1", "3.3.1 OVERRUN", "3.3.1 UNDERRUN"),
     ),
     "UPS-10": Rule(
         text="aggregates follow from the results of ranks",

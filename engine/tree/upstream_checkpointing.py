@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..checkpoint_rules import CHECKPOINTS, GAP_S, RANKS_PER_HOST, SUBSET_RANKS
-from ..rules import Finding, Severity
+from ..rulebook import Severity
+from ..rules import Finding
 from ..stage_rules import MEMORY_TIMES
 from ..units import GIB
 from .documents import (

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import fmean, pstdev
 
-from ..rules import Finding, Severity
+from ..rulebook import Severity
+from ..rules import Finding
 from ..tables import numbered
 from .documents import (
     LeafDocuments,

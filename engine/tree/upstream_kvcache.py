@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-from ..rules import Finding, Severity
+from ..rulebook import Severity
+from ..rules import Finding
 from ..tables import numbered
 from .documents import (
     LeafDocuments,

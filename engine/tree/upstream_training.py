@@ -7,7 +7,8 @@ from fractions import Fraction
 from statistics import fmean
 
 from ..canonical import Document
-from ..rules import Finding, Severity
+from ..rulebook import Severity
+from ..rules import Finding
 from ..sizing import Demand, dataset_size, epoch_of
 from ..tables import numbered
 from ..units import GIB, MIB

@@ -126,7 +126,7 @@ CONFIGURATION = {
     "unknown command": (
         ["reprot"],
         "error: reprot: no such command; there are: plan, doctor, facts, verify, report, compare, "
-        "history, rerun, resume, package, system, lockfile\n  hint: mlps report\n",
+        "history, rerun, resume, package, rules, system, lockfile\n  hint: mlps report\n",
     ),
     "a command in the middle": (
         [QUICK, "plan"],

@@ -1,0 +1,97 @@
+"""`mlps rules`: what is judged, when and how gravely; and what judges each rule of the edition."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from .arguments import parser_of, print_json
+from .canonical import Document
+from .edition_rules import EDITION_RULES, EditionRule, judged_by
+from .rule_table import RULES
+from .rulebook import Rule
+from .schema import families
+from .tables import Row, write_table
+
+NOBODY = "-"
+
+
+def rules(arguments: Sequence[str], *, as_json: bool) -> int:
+    """`mlps rules [--family FAMILY]`."""
+    parser = parser_of("rules")
+    parser.add_argument("--family", choices=families(), help="only what holds for this family")
+    family: str | None = parser.parse_args(arguments).family
+    rows = {name: rule for name, rule in RULES.items() if _is_of(rule.families, family)}
+    edition = {
+        name: rule
+        for name, rule in EDITION_RULES.items()
+        if _is_of((rule.family,) if rule.family else (), family)
+    }
+    if as_json:
+        print_json(rules_document(rows, edition))
+        return 0
+    for number, (header, table) in enumerate(_tables(rows, edition)):
+        sys.stdout.write("\n" if number else "")
+        write_table(sys.stdout, header, table)
+    return 0
+
+
+def _tables(
+    rows: dict[str, Rule], edition: dict[str, EditionRule]
+) -> Iterator[tuple[Row, list[Row]]]:
+    yield ("rule", "judged", "at most", "families", "what it demands"), [*_rule_rows(rows)]
+    yield ("v3.0", "judged by", "what the edition asks for"), [*edition_rows(edition)]
+    yield ("v3.0", "why it is not judged, or what side is taken"), [*remark_rows(edition)]
+
+
+def _is_of(own: Sequence[str], family: str | None) -> bool:
+    return family is None or not own or family in own
+
+
+def rules_document(rows: dict[str, Rule], edition: dict[str, EditionRule]) -> Document:
+    """The rule table and the edition's rules, with what judges each."""
+    return {
+        "rules": [
+            {
+                "rule": name,
+                "text": rule.text,
+                "phase": rule.phase,
+                "severity": rule.severity,
+                "families": list(rule.families),
+                "covers": list(rule.covers),
+                "limits": list(rule.limits),
+            }
+            for name, rule in rows.items()
+        ],
+        "edition": [
+            {
+                "id": name,
+                "text": rule.text,
+                "family": rule.family or None,
+                "judged_by": list(judged_by(name)),
+                "reason": rule.reason or None,
+                "choice": rule.choice or None,
+            }
+            for name, rule in edition.items()
+        ],
+    }
+
+
+def _rule_rows(rows: dict[str, Rule]) -> Iterator[tuple[str, ...]]:
+    for name, rule in rows.items():
+        yield name, rule.phase, rule.severity, ", ".join(rule.families) or "all", rule.text
+
+
+def edition_rows(edition: dict[str, EditionRule]) -> Iterator[tuple[str, ...]]:
+    """Id, what judges it, and what it asks for."""
+    for name, rule in edition.items():
+        yield name, " ".join(judged_by(name)) or NOBODY, rule.text
+
+
+def remark_rows(edition: dict[str, EditionRule]) -> Iterator[tuple[str, ...]]:
+    """Id, and why it is not judged or which side is taken where the sources disagree."""
+    for name, rule in edition.items():
+        if rule.reason:
+            yield name, f"not judged: {rule.reason}"
+        if rule.choice:
+            yield name, rule.choice

@@ -1,0 +1,266 @@
+"""The table of rules: code judges each row, tests name it, and each id of v3.0 has its place."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mlps.engine.edition_rules import EDITION_RULES, judged_by
+from mlps.engine.errors import ConfigError
+from mlps.engine.options import packaged_conf
+from mlps.engine.plain_files import read_yaml
+from mlps.engine.rule_table import RULES
+from mlps.engine.rules_command import rules
+
+ENGINE = packaged_conf().parent / "engine"
+TESTS = Path(__file__).parent
+# Where rules are listed, not tried: their ids are no cases.
+LISTS = ("test_rule_table.py", "test_docs.py", "test_sarif.py")
+
+# Ids of the text of v3.0, by family: its common rules, those of each family, and its gates.
+NUMBERED = [
+    "1.1",
+    "1.2",
+    "2.1.1",
+    "2.1.2",
+    "2.1.3",
+    "2.1.4",
+    "2.1.5a",
+    "2.1.5b",
+    "2.1.6",
+    "2.1.7",
+    "2.1.8",
+    "2.1.9",
+    "2.1.10",
+    "2.1.11",
+    "2.1.12",
+    "2.1.13",
+    "2.1.14",
+    "2.1.15",
+    "2.1.16",
+    "2.1.17",
+    "2.1.18",
+    "2.1.18a",
+    "2.1.19",
+    "2.1.20",
+    "2.1.21",
+    "2.1.22",
+    "2.1.23",
+    "2.1.24",
+    "2.1.25",
+    "2.1.26",
+    "2.1.27",
+    "2.29",
+    "3.1.1",
+    "3.1.2",
+    "3.2.1",
+    "3.3.1",
+    "3.3.2",
+    "3.3.3",
+    "3.3.4",
+    "3.3.5",
+    "3.3.6",
+    "3.3.7",
+    "3.3.8",
+    "3.4.1",
+    "3.4.2",
+    "3.6.1",
+    "3.6.2",
+    "3.6.3",
+    "4.3.1",
+    "4.3.2",
+    "4.3.3",
+    "4.3.4",
+    "4.3.5",
+    "4.3.6",
+    "4.4.1",
+    "4.4.2",
+    "4.6.1",
+    "4.6.2",
+    "4.6.3",
+    "4.6.4",
+    "4.7.1",
+    "4.7.2",
+    "4.7.3",
+    "4.7.4",
+    "5.1.1",
+    "5.1.2",
+    "5.2.1",
+    "5.2.2",
+    "5.3.1",
+    "5.3.2",
+    "5.3.3",
+    "5.3.4",
+    "5.3.5",
+    "5.4.1",
+    "5.4.2",
+    "5.5.1",
+    "5.6.1",
+    "5.6.2",
+    "5.6.3",
+    "5.6.4",
+    "5.6.5",
+    "6.3.1.1",
+    "6.3.2.1",
+    "6.3.2.2",
+    "6.3.3.1",
+    "6.3.3.2",
+    "6.3.3.3",
+    "6.3.3.4",
+    "6.3.4.1",
+    "6.3.4.2",
+    "6.3.4.3",
+    "6.3.4.4",
+    "6.3.4.5",
+    "6.4.1",
+    "6.4.2",
+    "6.5.x",
+    "6.6.1",
+    "6.6.2",
+    "6.6.3",
+    "EDN-01",
+    "EDN-02",
+    "EDN-03",
+    "CAP-01",
+    "CAP-02",
+    "CAP-03",
+    "LEAF-01",
+    "RPT-01",
+    "PROV-01",
+    "PROV-02",
+    "CHECK-01",
+    "CHECK-02",
+    "CHECK-03",
+    "CHECK-04",
+]
+CODES = [
+    "OVERRUN",
+    "UNDERRUN",
+    "DATADIR-MISMATCH",
+    "DATASIZE-REUSED",
+    "DATASIZE-MISSING",
+    "DATAGEN-MISSING",
+    "DATASIZE-MALFORMED",
+    "EVAL-FIELD-MISSING",
+]
+
+
+def is_table(node):
+    return isinstance(node, ast.AnnAssign) and ast.unparse(node.target).endswith("RULES")
+
+
+@cache
+def emitted():
+    """Severities that code gives with the id of a rule, outside of the tables; unknown: None."""
+    found = {}
+    for path in ENGINE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        tree.body = [node for node in tree.body if not is_table(node)]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and node.value in RULES:
+                found.setdefault(node.value, set())
+            if isinstance(node, ast.Call):
+                words = [*node.args, *(keyword.value for keyword in node.keywords)]
+                said = [word.value for word in words if isinstance(word, ast.Constant)]
+                for rule in said:
+                    if isinstance(rule, str) and rule in RULES:
+                        found[rule] = found.get(rule, set()) | {
+                            word for word in said if word in ("error", "warning", "info")
+                        }
+    return found
+
+
+def test_code_judges_every_row_and_no_row_is_missing():
+    assert set(emitted()) == set(RULES)
+    stranger = re.compile(r"\b(?:JOB|ENV|PKG|DIR|CAP|RUN|RES|MON|TRC|TRN|CKP|VDB|EXT|EVD)-\d\d\b")
+    named = {rule for path in ENGINE.rglob("*.py") for rule in stranger.findall(path.read_text())}
+    assert named <= set(RULES)
+
+
+def test_nothing_is_graver_than_its_row_says():
+    order = ("info", "warning", "error")
+    graver = {
+        rule: said
+        for rule, words in emitted().items()
+        for said in words
+        if order.index(said) > order.index(RULES[rule].severity)
+    }
+    assert graver == {}
+
+
+@cache
+def cases():
+    """For each rule id the tests that name it."""
+    found = {}
+    for path in TESTS.rglob("test_*.py"):
+        if path.name in LISTS:
+            continue
+        for rule in set(re.findall(r"\b[A-Z]{3,4}-\d\d\b", path.read_text(encoding="utf-8"))):
+            found.setdefault(rule, set()).add(path.name)
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_its_cases(rule):
+    """A row that is added without a test that fires it fails here.
+
+    That rules are silent where they hold is shown by runs in the form of a score, clean trees,
+    clean packages and the examples of the pages, of which each has no finding at all.
+    """
+    assert cases().get(rule), f"no test names {rule}"
+
+
+def test_every_id_of_the_edition_stands_in_the_table_once():
+    expected = [
+        *NUMBERED,
+        *(f"3.3.1 {code}" for code in CODES),
+        *(f"9.2/{n}" for n in range(1, 18)),
+    ]
+    assert sorted(EDITION_RULES) == sorted(expected)
+
+
+@pytest.mark.parametrize("rule", EDITION_RULES)
+def test_an_id_is_judged_or_has_the_reason_why_it_is_not(rule):
+    assert bool(judged_by(rule)) != bool(EDITION_RULES[rule].reason)
+    assert EDITION_RULES[rule].text
+
+
+def test_rows_cover_ids_that_there_are_and_compare_with_limits_that_there_are():
+    assert {each for row in RULES.values() for each in row.covers} <= set(EDITION_RULES)
+    edition = read_yaml(packaged_conf() / "edition/v3_0.yaml")
+    for row in RULES.values():
+        for limit in row.limits:
+            part = edition
+            for name in limit.split("."):
+                part = part[name]
+
+
+def test_the_command_prints_every_rule(capsys):
+    assert rules([], as_json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = [line.split("  ")[0] for line in lines]
+    for rule in (*RULES, *EDITION_RULES):
+        assert rule in first
+    assert rules([], as_json=True) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [each["rule"] for each in document["rules"]] == list(RULES)
+    assert [each["id"] for each in document["edition"]] == list(EDITION_RULES)
+
+
+def test_a_family_sees_what_holds_for_it(capsys):
+    assert rules(["--family", "vectordb"], as_json=True) == 0
+    document = json.loads(capsys.readouterr().out)
+    names = {each["rule"] for each in document["rules"]}
+    assert {"VDB-01", "RES-01"} <= names
+    assert not names & {"TRN-01", "CKP-01"}
+    assert {each["family"] for each in document["edition"]} == {None, "vectordb"}
+
+
+def test_a_family_that_there_is_not():
+    with pytest.raises(ConfigError, match="invalid choice: 'storage'"):
+        rules(["--family", "storage"], as_json=False)
