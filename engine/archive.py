@@ -4,7 +4,7 @@
     hosts-start.json timeseries.jsonl
     stages/<nn>-<name>[-option][-trial]/ argv.json stdout.log stderr.log outcome.json result.json
                                          outputs/ files/      only of foreign programs
-    hosts-end.json timeseries.jsonl.gz result.json verdict.json MANIFEST.sha256
+    hosts-end.json timeseries.jsonl.gz result.json verdict.json report.html MANIFEST.sha256
 
 The first two rows are there before the first stage starts; the last file is the seal.
 timeseries.jsonl grows while stages run, and is compressed after the last one.
@@ -43,6 +43,7 @@ SERIES = "timeseries.jsonl"
 SERIES_GZ = "timeseries.jsonl.gz"
 RESULT = "result.json"
 VERDICT = "verdict.json"
+PAGE = "report.html"
 MANIFEST = "MANIFEST.sha256"
 
 ARGV = "argv.json"
@@ -198,9 +199,12 @@ def make_stage(archive: Archive, launch_name: str) -> None:
         raise _unwritable(directory, error) from error
 
 
-def to_yaml(document: Document) -> bytes:
-    """A document as YAML for people; sorted, so that it follows from the canonical JSON."""
-    text = yaml.safe_dump(document, sort_keys=True, allow_unicode=True, width=100)
+def to_yaml(document: Document, *, in_order: bool = False) -> bytes:
+    """A document as YAML for people; sorted, so that it follows from the canonical JSON.
+
+    Or in the order that its keys have, where people are to go on writing it.
+    """
+    text = yaml.safe_dump(document, sort_keys=not in_order, allow_unicode=True, width=100)
     return text.encode()
 
 

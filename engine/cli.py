@@ -15,8 +15,8 @@ from pathlib import Path
 from .errors import ConfigError, MlpsError
 
 JOB_COMMANDS = ("plan", "doctor", "facts")
-PATH_COMMANDS = ("verify", "report", "history", "rerun", "resume")
-TOOL_COMMANDS = ("lockfile",)
+PATH_COMMANDS = ("verify", "report", "compare", "history", "rerun", "resume", "package")
+TOOL_COMMANDS = ("system", "lockfile")
 
 # Flags of Hydra that show the configuration instead of running it; each may take a value.
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
@@ -142,11 +142,23 @@ def _dispatch(line: CommandLine) -> int:
         return lockfile(
             line.words, as_json=line.as_json, environ=os.environ, out=sys.stdout, notes=sys.stderr
         )
+    if line.command == "system":
+        from .system_command import system
+
+        return system(line.words, config_dirs=line.config_dirs, as_json=line.as_json)
     return _run_command(line)
 
 
 def _run_command(line: CommandLine) -> int:
-    from . import archive_commands, commands, processes, verify_command
+    from . import (
+        archive_commands,
+        commands,
+        compare_command,
+        package_command,
+        processes,
+        report_command,
+        verify_command,
+    )
 
     processes.adopt_orphans()
     jobs = {
@@ -160,10 +172,12 @@ def _run_command(line: CommandLine) -> int:
         return jobs[line.command](line.words, config_dirs=line.config_dirs, as_json=line.as_json)
     paths = {
         "verify": verify_command.verify,
-        "report": archive_commands.report,
+        "report": report_command.report,
+        "compare": compare_command.compare_archives,
         "history": archive_commands.history,
         "rerun": commands.rerun,
         "resume": commands.resume,
+        "package": package_command.package,
     }
     return paths[line.command](line.words, as_json=line.as_json)
 

@@ -16,7 +16,7 @@ from .core_config import core_config
 from .errors import Interrupted
 from .facts_report import facts_document, write_facts
 from .foreign import Command
-from .host_documents import traits_of
+from .host_documents import HostFacts, traits_of
 from .host_rules import judge_likeness
 from .hosts import HOSTFILE, host_ranges
 from .jobs import PreparedJob, prepare
@@ -29,6 +29,7 @@ from .run import Report, Request, ask_hosts, fresh_request, run_job
 from .signals import catch_stop_requests
 from .standing import DIVISIONS, in_division, standing
 from .sweep import refuse_single_job, run_sweep, write_sweep
+from .system_source import judge_described
 from .tables import numbered
 from .training_plan import sizing_lines, sizing_of
 from .training_rules import judge_known_size
@@ -62,6 +63,7 @@ def plan(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool
 
     def judge(job: PreparedJob) -> list[Finding]:
         findings = judge_job(job.spec, job.composition.origins)
+        findings += judge_described(job.spec)
         if sizing is not None:
             findings += judge_known_size(job.spec, sizing.measured_bytes)
         if checkpoint is not None:
@@ -120,6 +122,20 @@ def doctor(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bo
 
 def facts(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: bool) -> int:
     """`mlps facts`: the machines of a job's cluster. Nothing is run there but the probe."""
+    hosts, notes = ask_cluster(arguments, config_dirs)
+    findings = [*judge_likeness(traits_of(hosts))]
+    if as_json:
+        print_json(facts_document(hosts, findings))
+    else:
+        _show_notes(notes)
+        write_facts(sys.stdout, hosts, findings)
+    return 3 if hosts.without_facts else 0
+
+
+def ask_cluster(
+    arguments: Sequence[str], config_dirs: Sequence[Path]
+) -> tuple[HostFacts, tuple[str, ...]]:
+    """The facts of the hosts of a job's cluster, and what is to be noted of its configuration."""
     asked = any(word.lstrip("+").startswith("cluster.ranks") for word in arguments)
     # No rank is started: a host with room for one is as good as any.
     ranks = () if asked else ("cluster.ranks=null", "cluster.ranks_per_host=1")
@@ -128,13 +144,7 @@ def facts(arguments: Sequence[str], *, config_dirs: Sequence[Path], as_json: boo
         hosts = ask_hosts(job.spec, job.plan, os.environ, lambda: stops.asked)
     if stops.asked:
         raise Interrupted(f"stopped by {stops.first}")
-    findings = [*judge_likeness(traits_of(hosts))]
-    if as_json:
-        print_json(facts_document(hosts, findings))
-    else:
-        _show_notes(job.composition.notes)
-        write_facts(sys.stdout, hosts, findings)
-    return 3 if hosts.without_facts else 0
+    return hosts, tuple(job.composition.notes)
 
 
 def _job_of(arguments: Sequence[str], config_dirs: Sequence[Path]) -> PreparedJob:

@@ -36,7 +36,7 @@ from .options import GROUPS, find_options, packaged_conf, shadowed
 
 PATH_KEYS = (
     "data_dir", "results_dir", "benchmark.trace.path", "benchmark.dataset.path",
-    "benchmark.query.path", "cluster.hostfile", "lockfile",
+    "benchmark.query.path", "cluster.hostfile", "lockfile", "system.file",
 )  # fmt: skip
 
 

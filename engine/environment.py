@@ -31,13 +31,22 @@ def mlps_version() -> str:
 
 def content_sha256() -> str:
     """SHA-256 over the paths and contents of all files of mlps that decide what a job does."""
-    digests = {
-        f"{part}/{path.relative_to(root).as_posix()}": sha256_file(path)
+    return content_of({name: sha256_file(path) for name, path in source_files().items()})
+
+
+def source_files() -> dict[str, Path]:
+    """All files of mlps that decide what a job does, by part and path in it."""
+    return {
+        f"{part}/{path.relative_to(root).as_posix()}": path
         for part in PARTS
         for root in [Path(str(files(part)))]
         for path in _sources(root)
     }
-    return sha256_hex(canonical_json(digests))
+
+
+def content_of(digests: Mapping[str, str]) -> str:
+    """The SHA-256 that stands for source files, from the SHA-256 of each."""
+    return sha256_hex(canonical_json(dict(digests)))
 
 
 def host_name() -> str:

@@ -23,11 +23,14 @@ Commands:
   plan     [overrides] [--json]      what would run, to the last argument, and how it would count
   doctor   [overrides] [--json]      check this machine for a job, without running it
   facts    [overrides] [--json]      the machines of a cluster, without running anything
-  verify   PATH... [--json|--sarif]  recompute everything that archives claim
-  report   PATH... [--json|--csv|--dlio|--vdbbench]  the numbers of archives
+  verify   PATH... [--json|--sarif]  recompute what archives and trees of results claim
+  report   PATH... [--json|--csv|--table|--markdown|--html OUT|--dlio|--vdbbench]  the numbers
+  compare  A B [--json|--markdown]   what differs between two archives, and by how much
   history  [RESULTS_DIR] [--json]    the archives of a results directory
   rerun    ARCHIVE [--json]          the same job once more
   resume   ARCHIVE [--json]          the rest of a job that was stopped or failed
+  package  ARCHIVE... --org NAME --out DIR  the tree that is handed in (--system, --pdf, --json)
+  system   init NAME | check FILE    describe the system under test, and judge its description
   lockfile generate|verify [--help]  pin the packages that a job runs with, and compare them
 
 Root keys: data_dir (the storage under test), results_dir, seed, trials, stages,

@@ -17,6 +17,7 @@ from .hints import install_hint
 from .hosts import host_ranges
 from .reach import Kind, Probed
 from .rules import Finding, Severity
+from .spec import Preflight
 from .units import GIB
 
 CLOCK_LIMIT_S = 1.0
@@ -63,7 +64,7 @@ def order(finding: Finding) -> tuple[int, str]:
 # ---------------------------------------------------------------- reaching a host
 
 
-def judge_reach(hosts: Sequence[Probed], *, ssh: str, ssh_limit_s: float) -> Iterator[Finding]:
+def judge_reach(hosts: Sequence[Probed], *, ssh: str, limits: Preflight) -> Iterator[Finding]:
     """ENV-04, and ENV-05, -06 or -09 where it is the host's Python that lacks something."""
     groups: dict[tuple[Kind, str], list[str]] = {}
     for host in hosts:
@@ -72,7 +73,7 @@ def judge_reach(hosts: Sequence[Probed], *, ssh: str, ssh_limit_s: float) -> Ite
             text = host.trouble.text.replace(host.name, "HOST")
             groups.setdefault((host.trouble.kind, text), []).append(host.name)
     for (kind, said), names in groups.items():
-        rule, text, hint = _trouble(kind, said, names, ssh, ssh_limit_s)
+        rule, text, hint = _trouble(kind, said, names, ssh, limits)
         for name in names:
             yield Finding(
                 rule=rule,
@@ -85,7 +86,7 @@ def judge_reach(hosts: Sequence[Probed], *, ssh: str, ssh_limit_s: float) -> Ite
 
 
 def _trouble(
-    kind: Kind, said: str, names: Sequence[str], ssh: str, limit_s: float
+    kind: Kind, said: str, names: Sequence[str], ssh: str, limits: Preflight
 ) -> tuple[str, str, str]:
     """Rule, text and hint."""
     one = names[0]
@@ -124,8 +125,15 @@ def _trouble(
         "closed": ("ENV-04", f"the connection ended early{saying}", f"try it: {ssh} {one} true"),
         "limit": (
             "ENV-04",
-            f"it did not answer in time (preflight.ssh_limit_s={limit_s:g}){saying}",
+            f"it did not answer in time (preflight.ssh_limit_s={limits.ssh_limit_s:g}){saying}",
             f"try it: {ssh} {one} true; or a longer preflight.ssh_limit_s",
+        ),
+        "launch_limit": (
+            "ENV-04",
+            "the launcher did not start the probe on it in time "
+            f"(preflight.launch_limit_s={limits.launch_limit_s:g}){saying}",
+            "is it busy? try the launcher with the program hostname; or a longer "
+            "preflight.launch_limit_s",
         ),
         "silent": (
             "ENV-04",

@@ -18,6 +18,7 @@ from .rank_environment import find_program, rank_environment
 from .rules import check_skips
 from .schema import check
 from .spec import SWEEP_KEYS, JobSpec, build
+from .system_source import find_description
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class PreparedJob:
 def prepare(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> PreparedJob:
     """Compose, check and plan a job. Raises ConfigError with all problems of the configuration."""
     composed = compose(overrides, conf_dirs=conf_dirs(config_dirs), cwd=Path.cwd())
-    composition = find_hosts(composed, os.environ)
+    composition = find_description(find_hosts(composed, os.environ))
     where = {key: origin.where for key, origin in composition.origins.items()}
     document = {key: value for key, value in composition.values.items() if key not in SWEEP_KEYS}
     # A value that is missing or cannot be resolved is reported once, not also as a wrong type.

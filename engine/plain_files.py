@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,8 @@ ENTRY_LIMIT = 1_000_000
 # What desktops and editors leave behind.
 JUNK_NAMES = (".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX")
 
-Kind = Literal["file", "directory", "link", "other"]
+# A directory that cannot be listed is one only for a walk that goes on after it.
+Kind = Literal["file", "directory", "link", "other", "unlistable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +44,20 @@ class Entry:
     size_bytes: int
 
 
-def walk(root: Path) -> Iterator[Entry]:
+def walk(root: Path, *, keep_going: bool = False) -> Iterator[Entry]:
     """Every entry below a directory, sorted by name, parents first; no link is followed.
 
-    Raises ArchiveError where the root is no directory, a directory cannot be listed, or there are
-    more than ENTRY_LIMIT entries.
+    A walk that keeps going gives a directory that it cannot list once more, as unlistable. Raises
+    ArchiveError where the root is no directory, a directory cannot be listed, or there are more
+    than ENTRY_LIMIT entries.
     """
-    for count, entry in enumerate(_walk(root), 1):
+    for count, entry in enumerate(_walk(root, keep_going), 1):
         if count > ENTRY_LIMIT:
             raise ArchiveError(f"{root} holds more than {ENTRY_LIMIT:,} files and directories")
         yield entry
 
 
-def _walk(root: Path) -> Iterator[Entry]:
+def _walk(root: Path, keep_going: bool) -> Iterator[Entry]:
     # A list of what is left to do, not recursion: a tree may be deeper than Python's stack.
     left = [""]
     while left:
@@ -62,11 +66,21 @@ def _walk(root: Path) -> Iterator[Entry]:
             with os.scandir(root / current) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
+            if keep_going and current:
+                yield Entry(name=current, kind="unlistable", size_bytes=0)
+                continue
             raise ArchiveError(f"{root / current} cannot be listed: {error.strerror}") from error
         inner = []
         for entry in entries:
             name = f"{current}/{entry.name}" if current else entry.name
-            status = entry.stat(follow_symlinks=False)
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                # Its path is too long, or it has gone since.
+                if keep_going:
+                    yield Entry(name=name, kind="unlistable", size_bytes=0)
+                    continue
+                raise ArchiveError(f"{root / name} cannot be read: {error.strerror}") from error
             kind = _kind(status.st_mode)
             yield Entry(name=name, kind=kind, size_bytes=status.st_size)
             if kind == "directory":
@@ -118,7 +132,7 @@ def read_json(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> object:
     text = read_text(path, limit_bytes)
     _refuse_depth(path, text)
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise ArchiveError(f"{path} is no JSON: {place}: {error.msg}") from error
@@ -131,17 +145,27 @@ def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:80]!r} stands in it twice")
+    return found
+
+
+# A string, which ends with the text where it is not closed, or a bracket. Possessive, so that no
+# text makes it go back.
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+
+
 def _refuse_depth(path: Path, text: str) -> None:
     """Count brackets outside of strings, before a parser builds anything from them."""
-    depth, quoted, escaped = 0, False, False
+    depth = 0
     if text.count("[") + text.count("{") <= DEPTH_LIMIT:
         return
-    for sign in text:
-        if quoted:
-            quoted, escaped = escaped or sign != '"', not escaped and sign == "\\"
-        elif sign == '"':
-            quoted = True
-        elif sign in "[{":
+    for found in _BRACKETS.finditer(text):
+        sign = text[found.start()]
+        if sign in "[{":
             depth += 1
             if depth > DEPTH_LIMIT:
                 raise ArchiveError(f"{path} is nested deeper than {DEPTH_LIMIT} levels")
@@ -169,6 +193,27 @@ def parse_yaml(text: str, origin: str) -> object:
         raise ArchiveError(f"{origin} is no YAML: {place}{problem}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ArchiveError(f"{origin} is no YAML: {error}") from error
+
+
+def yaml_lines(text: str, origin: str) -> dict[str, int]:
+    """The line of each dotted key of a document that `parse_yaml` takes."""
+    node = _compose(text, origin)
+    return {} if node is None else dict(_lines(node, ()))
+
+
+def _lines(node: yaml.Node, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    parts: list[tuple[str, int, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [(str(key.value), _line(key), value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = [(str(index), _line(value), value) for index, value in enumerate(node.value)]
+    for name, line, value in parts:
+        yield ".".join((*path, name)), line
+        yield from _lines(value, (*path, name))
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1 if node.start_mark else 0
 
 
 def _compose(text: str, origin: str) -> yaml.Node | None:

@@ -253,7 +253,6 @@ def _probe_others(
 ) -> dict[str, Probed]:
     spec, launcher = check.spec, check.spec.launcher
     names = [host.name for host in hosts]
-    limit_s = spec.preflight.ssh_limit_s
     if launcher.reach == "ssh" and launcher.ssh is not None:
         probe = (check.plan.python, "-P", "-m", "mlps.engine.host_probe")
         return by_ssh(
@@ -261,7 +260,7 @@ def _probe_others(
             Question(argv=probe, stdin=request.as_json()),
             ssh=launcher.ssh,
             env=check.bare_env,
-            limit_s=limit_s,
+            limit_s=spec.preflight.ssh_limit_s,
             stopped=check.stopped,
         )
     if launcher.reach == "launcher" and program is not None and check.has_allocation:
@@ -273,7 +272,7 @@ def _probe_others(
             variables=check.plan.variables,
         )
         # The launcher hands on variables by name, so that all of them must be there.
-        env = dict(check.env)
+        env, limit_s = dict(check.env), spec.preflight.launch_limit_s
         return by_launcher(names, argv, env=env, limit_s=limit_s, stopped=check.stopped)
     return {}
 
@@ -287,7 +286,7 @@ def _host_findings(
     yield from host_rules.judge_reach(
         [host for host in probed if host.trouble is None or host.trouble.kind != "ssh"],
         ssh=ssh,
-        ssh_limit_s=spec.preflight.ssh_limit_s,
+        limits=spec.preflight,
     )
     yield from host_rules.judge_software(probed, _reference(check, probed))
     yield from host_rules.judge_setting(probed)

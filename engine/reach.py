@@ -25,7 +25,7 @@ PROBE_MARGIN_S = 4.0
 
 Kind = Literal[
     "name", "refused", "unreachable", "host_key", "host_key_changed", "login", "closed", "python",
-    "mlps", "package", "probe", "rubbish", "limit", "silent", "ssh",
+    "mlps", "package", "probe", "rubbish", "limit", "launch_limit", "silent", "ssh",
 ]  # fmt: skip
 
 # What ssh says, in order: the first that matches names the trouble.
@@ -193,7 +193,8 @@ def by_launcher(
 ) -> dict[str, Probed]:
     """Facts of each host from one launch of the probe with one rank on each host.
 
-    A host that the launch did not reach has the trouble `silent`, with the launcher's last words.
+    A host that the launch did not reach has the trouble `silent`, or `launch_limit` where it
+    was ended at its limit, with the last words of the launcher.
     """
     command = Command(
         argv=argv.words, env=env, limit_s=limit_s + PROBE_MARGIN_S, hostfile=argv.hostfile
@@ -210,7 +211,8 @@ def from_launch(names: Sequence[str], answer: Answer, mark: str) -> dict[str, Pr
         name = None if facts is None else name_of(str(facts[mark]), names)
         if facts is not None and name is not None and name not in found:
             found[name] = _with_facts(Probed(name=name, here=False), facts, line)
-    silent = Trouble(kind="silent", text=answer.start_error or answer.last_words)
+    kind: Kind = "launch_limit" if answer.timed_out else "silent"
+    silent = Trouble(kind=kind, text=answer.start_error or answer.last_words)
     return {name: found.get(name, Probed(name=name, here=False, trouble=silent)) for name in names}
 
 

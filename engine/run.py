@@ -27,6 +27,7 @@ from .foreign_evidence import placed_command
 from .foreign_run import Save, Task, run_foreign
 from .host_documents import HostFacts, host_facts_of, hosts_text, totals
 from .hosts import host_ranges
+from .job_page import UNDRAWABLE, draw_page
 from .launch import RUN_VARIABLE
 from .monitor import Monitor
 from .plain_files import walk
@@ -480,5 +481,10 @@ def _publish(archive: Archive, evidence: Evidence, display: Display) -> Report:
     verdict, document = make_verdict(archive, evidence, result)
     display.step("writing results")
     files.write(archive, files.VERDICT, pretty_json(document))
+    try:
+        files.write(archive, files.PAGE, draw_page(archive, evidence, result, document))
+    except UNDRAWABLE as error:
+        # A page is for reading; the numbers do not hang on it, so the archive is sealed without.
+        display.say(f"{files.PAGE} was not drawn: {type(error).__name__}: {error}")
     files.seal(archive)
     return Report(archive=archive, verdict=verdict, result=result)

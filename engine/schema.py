@@ -43,6 +43,11 @@ def check(values: Document, where: Mapping[str, str]) -> list[Problem]:
     return problems
 
 
+def check_system(description: Document, where: Mapping[str, str]) -> list[Problem]:
+    """All problems of a description of the system under test, in the order of its keys."""
+    return list(_problems(load_schema("system"), description, (), where))
+
+
 def benchmark_schema(benchmark: Document) -> Schema:
     """The closed schema of a benchmark: its family's, joined with that of its workload.
 
@@ -191,8 +196,15 @@ def _resolved(schema: Schema) -> Schema:
     reference = schema.get("$ref", "")
     if not reference.startswith("#/$defs/"):
         return schema
-    target: Schema = load_schema("job")["$defs"][reference.removeprefix("#/$defs/")]
+    target = _definitions()[reference.removeprefix("#/$defs/")]
     return {**target, **schema}
+
+
+@cache
+def _definitions() -> Mapping[str, Schema]:
+    """What the schemas of a job and of a system refer to; they share no name."""
+    found: dict[str, Schema] = {**load_schema("system")["$defs"], **load_schema("job")["$defs"]}
+    return found
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:

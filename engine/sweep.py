@@ -33,6 +33,7 @@ from . import processes
 from .canonical import Document, pretty_json
 from .compose import parse_overrides, register_user_dirs, sweep_form
 from .errors import ArchiveError, ConfigError, MlpsError, PreflightError
+from .job_page import UNDRAWABLE
 from .jobs import conf_dirs, prepare
 from .progress import Display, open_display
 from .report import headline
@@ -49,6 +50,7 @@ from .submission import (
     submitted_stops,
     time_limit_s,
 )
+from .sweep_page import SWEEP, draw_sweep
 from .tables import write_table
 
 SWEEP_SCHEMA = 1
@@ -107,10 +109,19 @@ def run_sweep(
         "exit_code": max(outcome.exit_code for outcome in outcomes),
         "jobs": [asdict(outcome) for outcome in outcomes],
     }
-    files.write_whole(directory / "sweep.json", pretty_json(document))
+    files.write_whole(directory / SWEEP, pretty_json(document))
+    _write_page(directory, document, err)
     for outcome in outcomes:
         _job_file(directory, outcome.number).unlink(missing_ok=True)
     return directory, document
+
+
+def _write_page(directory: Path, document: Document, err: TextIO) -> None:
+    try:
+        files.write_whole(directory / files.PAGE, draw_sweep(document))
+    except UNDRAWABLE as error:
+        # A page is for reading; the outcomes of the jobs do not hang on it.
+        err.write(f"{files.PAGE} was not drawn: {type(error).__name__}: {error}\n")
 
 
 def write_sweep(out: TextIO, document: Document) -> None:

@@ -30,12 +30,13 @@ def dlio_summaries(
         if result["window"] is None or training_of(result) is None:
             continue
         dataset = left[name][1] if name in left else None
-        yield name, _summary(job, dataset, result, hosts)
+        yield name, training_summary(job, dataset, result, hosts)
 
 
-def _summary(
+def training_summary(
     job: TrainingJob, dataset: Document | None, result: Document, hosts: HostFacts
 ) -> Document:
+    """The document of summary.json of a stage that trained, measured or not."""
     ranks = ranks_of(result)
     size_gib = _data_size_per_host_gib(job, ranks, len(result["ranks"]["hosts"]))
     files = (job.files, job.eval_files)

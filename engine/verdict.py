@@ -20,6 +20,7 @@ from .monitor_rules import judge_cpu, judge_hosts, judge_series
 from .plan import Plan
 from .rules import Finding, errors, judge_job, judge_outcomes
 from .stage_rules import judge_rooflines, judge_stage_result
+from .system_source import judge_described
 from .training_job import training_jobs
 from .training_rules import judge_dataset_size, judge_training, judge_utilisation
 from .vector_job import vector_jobs
@@ -62,6 +63,7 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
     ended = (evidence.spec, evidence.plan, evidence.outcomes, evidence.results)
     findings = [
         *judge_job(evidence.spec, evidence.origins),
+        *judge_described(evidence.spec, evidence.hosts_start),
         *evidence.preflight,
         *judge_outcomes(evidence.outcomes[launch.name] for launch in evidence.plan.launches),
         *judge_dataset_size(evidence.spec, memory_bytes),
@@ -131,14 +133,16 @@ def make_result(archive: Archive, evidence: Evidence) -> Document:
 def make_verdict(
     archive: Archive, evidence: Evidence, result: Document, known: Mapping[str, str] | None = None
 ) -> tuple[Verdict, Document]:
-    """The verdict and the document of verdict.json, bound to every other file of the archive.
+    """The verdict and the document of verdict.json, bound to all that it follows from.
 
     `known` are the digests of these files, where they need not be read. Raises ArchiveError.
     """
     verdict = judge(evidence, result)
     if known is None:
         known = digests(archive, [*files.file_names(archive)])
-    bound = {name: digest for name, digest in known.items() if name != files.VERDICT}
+    # The page shows the verdict: it comes after it.
+    later = (files.VERDICT, files.PAGE)
+    bound = {name: digest for name, digest in known.items() if name not in later}
     core = core_config(evidence.spec)
     document = verdict.as_document(bound)
     return verdict, document | {"core_config": None if core is None else core.as_document()}

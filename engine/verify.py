@@ -23,6 +23,7 @@ from .evidence import (
 from .evidence_rules import judge_evidence
 from .foreign_evidence import derived_files
 from .host_documents import hosts_text
+from .job_page import draw_page, is_redrawable
 from .jobs import conf_dirs
 from .plan import Launch, without_hosts
 from .recomposition import judge_composition
@@ -37,7 +38,7 @@ _ROOT_FILES = frozenset(
     {
         files.JOB, files.JOB_YAML, files.OVERRIDES, files.PROVENANCE, files.PLAN,
         files.ENVIRONMENT, files.SYSTEM, files.HOSTS_START, files.HOSTS_END, files.SERIES,
-        files.SERIES_GZ, files.RESULT, files.VERDICT, files.MANIFEST, "report.html",
+        files.SERIES_GZ, files.RESULT, files.VERDICT, files.PAGE, files.MANIFEST,
     }
 )  # fmt: skip
 _STAGE_FILES = frozenset({files.ARGV, files.STDOUT, files.STDERR, files.OUTCOME, files.RESULT})
@@ -73,6 +74,11 @@ class Verification:
 
 def verify_archive(path: Path) -> Verification:
     """Recompute everything that an archive claims. Raises ArchiveError where the path is none."""
+    return read_and_verify(path)[0]
+
+
+def read_and_verify(path: Path) -> tuple[Verification, Evidence | None]:
+    """The same, with the evidence where it can be read, so that nobody reads it again."""
     archive = files.open_archive(path)
     if not archive.sealed:
         text = "it has no seal: its job is still running, or was killed"
@@ -80,7 +86,7 @@ def verify_archive(path: Path) -> Verification:
         unsealed = Finding(
             rule="EVD-01", severity="error", key=files.MANIFEST, text=text, hint=hint
         )
-        return _verification(archive, "none", [unsealed], (), 6)
+        return _verification(archive, "none", [unsealed], (), 6), None
     listed, flaws = files.manifest_flaws(archive)
     broken = [Finding(rule="EVD-01", severity="error", key=name, text=text) for name, text in flaws]
     lost = {name for name, _ in flaws}
@@ -93,7 +99,7 @@ def verify_archive(path: Path) -> Verification:
         findings += found
     verdict = _verdict_name(archive, reading)
     code = 6 if broken else 7 if findings or verdict in ("INVALID", "none") else 0
-    return _verification(archive, verdict, [*broken, *findings], judged, code)
+    return _verification(archive, verdict, [*broken, *findings], judged, code), reading.evidence
 
 
 def _verification(
@@ -237,6 +243,11 @@ class _Check:
         verdict, document = make_verdict(archive, evidence, result, self.listed)
         if files.VERDICT not in self.reading.lost:
             found += self._verdict(document, follows=bool(found or self.reading.lost))
+        # The page follows from the other files: where they are wrong it says nothing new, and
+        # other code draws another page.
+        if not found and not self.reading.lost and is_redrawable(archive):
+            page = draw_page(archive, evidence, result, document)
+            found += self._compared("EVD-03", files.PAGE, page)
         return found, verdict.findings
 
     def _verdict(self, document: Document, *, follows: bool) -> Iterator[Finding]:

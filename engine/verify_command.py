@@ -15,6 +15,7 @@ from .evidence_rules import EVIDENCE_RULES
 from .rules import RULES, Finding, errors
 from .sarif import sarif_document
 from .tables import noun, numbered, printable
+from .tree_command import tree_sarif, trees_at, verify_trees
 from .verify import Verification, verify_archive
 
 
@@ -24,6 +25,13 @@ def verify(arguments: Sequence[str], *, as_json: bool) -> int:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     parser.add_argument("--sarif", action="store_true", help="the findings as SARIF 2.1.0")
     options = parser.parse_args(arguments)
+    trees = trees_at("verify", options.paths)
+    if trees and options.sarif:
+        log, code = tree_sarif(trees, mlps_version())
+        print_json(log)
+        return code
+    if trees:
+        return verify_trees(sys.stdout, trees, as_json=as_json)
     found = list(_verifications(options.paths))
     if options.sarif:
         print_json(_sarif(found))

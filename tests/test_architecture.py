@@ -25,6 +25,9 @@ PURE = (
     "monitor_rules", "mount_types", "plan", "roofline", "rules", "schema", "search", "series",
     "sizing", "spec", "stage_rules", "standing", "steady", "training_job", "training_metrics",
     "training_report", "training_rules", "units", "variants",
+    "tree/layout", "tree/rows", "tree/structure", "tree/table", "tree/upstream_checkpointing",
+    "tree/upstream_common", "tree/upstream_kvcache", "tree/upstream_phases",
+    "tree/upstream_training", "tree/upstream_vectordb",
 )  # fmt: skip
 CLOCK_AND_PROCESSES = {"os", "subprocess", "time", "datetime", "shutil", "tempfile", "socket"}
 HYDRA = {"hydra", "omegaconf"}

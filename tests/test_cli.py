@@ -75,13 +75,14 @@ def test_configuration_directories(tmp_path, form):
     [
         (
             "reprot x",
-            "reprot: no such command; there are: plan, doctor, facts, verify, report, history, "
-            "rerun, resume, lockfile\n  hint: mlps report",
+            "reprot: no such command; there are: plan, doctor, facts, verify, report, "
+            "compare, history, rerun, resume, package, system, lockfile\n  hint: mlps report",
         ),
         (
             "xyzzy",
-            "xyzzy: no such command; there are: plan, doctor, facts, verify, report, history, "
-            "rerun, resume, lockfile\n  hint: an override has the form key=value; see mlps --help",
+            "xyzzy: no such command; there are: plan, doctor, facts, verify, report, "
+            "compare, history, rerun, resume, package, system, lockfile\n"
+            "  hint: an override has the form key=value; see mlps --help",
         ),
         (
             "seed=1 plan",
@@ -232,7 +233,7 @@ def test_plan_of_a_job_that_cannot_count(mlps):
     code, out, _ = mlps("plan", "benchmark=kvcache/quick", "division=closed", "seed=7", "--json")
     document = json.loads(out)
     assert (code, document["would_be"]) == (7, "INVALID")
-    assert [finding["rule"] for finding in document["findings"]] == ["JOB-01", "JOB-02"]
+    assert [finding["rule"] for finding in document["findings"]] == ["JOB-01", "JOB-02", "SYS-18"]
     assert document["job"]["seed"] == 7
     assert [launch["name"] for launch in document["launches"]] == [
         "00-prepare", "01-run-0", "02-cleanup",

@@ -18,6 +18,7 @@ from mlps.engine.rank_environment import rank_environment
 from mlps.engine.rules import judge_job
 from mlps.engine.schema import check, load_schema
 from mlps.engine.spec import SWEEP_KEYS, build
+from mlps.engine.system_source import judge_described
 from mlps.engine.vector_job import vector_table
 
 CONF = packaged_conf()
@@ -404,7 +405,11 @@ EFFECTS = {
     "edition.vectordb.scales.vectors": ({}, TABLE["scales"], scales),
     "edition.vectordb.scales.dimension": ({}, TABLE["scales"], scales),
     "system.name": ({}, "other", lambda spec: spec.document["system"]),
-    "system.description": ({}, "other", lambda spec: spec.document["system"]),
+    # Read when the job is composed; tests/test_system_source.py has its effect.
+    "system.file": None,
+    "system.description": (
+        CLOSED, {"system_under_test": {}}, lambda spec: [*judge_described(spec)]
+    ),
     "data_dir": ({}, "/other", lambda spec: spec.data_dir),
     "results_dir": ({}, "/other", lambda spec: spec.results_dir),
     "seed": ({}, 7, lambda spec: spec.env_value),

@@ -44,6 +44,7 @@ from mlps.engine.jobs import PreparedJob, prepare
 from mlps.engine.lockfile import read_lockfile
 from mlps.engine.lockfile_command import parse_arguments
 from mlps.engine.options import find_options
+from mlps.engine.package_command import wish_of
 from mlps.engine.protocol import parse_event, parse_ranks, result_flaws
 from mlps.engine.roofline import Around, Roofline, metrics_against
 from mlps.engine.rules import RULES
@@ -55,6 +56,7 @@ from mlps.engine.training_metrics import (
     evaluation_metrics,
     training_metrics,
 )
+from mlps.engine.tree.table import UPSTREAM_RULES
 from mlps.engine.vector_job import vector_jobs
 from mlps.engine.vector_metrics import (
     capacity_rows,
@@ -186,6 +188,8 @@ def command_flaws(command: str, own: Path) -> list[str]:
             return hydra_flaws(line.words)
         elif line.command == "lockfile":
             lockfile_flaws(line.words, own)
+        elif line.command == "package":
+            wish_of(line.words)
         elif line.command not in ("help", "version"):
             return path_flaws(line)
     except MlpsError as error:
@@ -249,7 +253,9 @@ def path_flaws(line: CommandLine) -> list[str]:
         if word.startswith("-") and not re.search(rf"{word}\b", help_line)
     ]
     paths = [word for word in line.words if not word.startswith("-")]
-    least, most = {"verify": (1, 99), "report": (1, 99), "history": (0, 1)}.get(
+    if line.command == "system":
+        return flaws  # tests/test_system_command.py types what the page does
+    least, most = {"verify": (1, 99), "report": (1, 99), "compare": (2, 2), "history": (0, 1)}.get(
         line.command, (1, 1)
     )
     return flaws + ([] if least <= len(paths) <= most else [f"{line.command}: {len(paths)} paths"])
@@ -547,7 +553,7 @@ def test_the_rules_are_all_there():
 
 
 def test_rules_that_are_named_exist(page):
-    assert set(re.findall(r"\b[A-Z]{3}-\d\d\b", page)) <= set(RULES)
+    assert set(re.findall(r"\b[A-Z]{3}-\d\d\b", page)) <= {*RULES, *UPSTREAM_RULES}
 
 
 def test_metrics_are_those_that_are_published(make_full_result, search):
@@ -728,7 +734,9 @@ def archive_page() -> str:
 def file_names(text: str) -> set[str]:
     """Names of files in backticks, without their directories and globs."""
     found = {name for span in spans(text) for name in re.findall(r"[\w.-]+\.[a-z0-9]+$", span)}
-    return {name for name in found if re.search(r"\.(json|jsonl|gz|yaml|txt|log|sha256)$", name)}
+    return {
+        name for name in found if re.search(r"\.(json|jsonl|gz|html|yaml|txt|log|sha256)$", name)
+    }
 
 
 def archive_constants() -> set[str]:

@@ -27,11 +27,14 @@ from mlps.engine.host_rules import (
 )
 from mlps.engine.reach import Probed, Trouble
 from mlps.engine.rules import RULES, Finding
+from mlps.engine.spec import Preflight
 
 GIB = 2**30
 REFERENCE = Reference(python="3.12.4", version="1.0", content_sha256="a" * 64)
 OMPI = "Open MPI v5.0.11, package: Open MPI x, ident: 5.0.11"
 MPICH = "MPICH Version: 5.0.2"
+
+LIMITS = Preflight(skip=(), ssh_limit_s=5, launch_limit_s=10)
 
 
 def host(name="node1", *, here=False, offset_s=0.0, **changes):
@@ -75,7 +78,7 @@ def rules(findings):
 def test_hosts_in_order_have_no_findings():
     hosts = [host("node1"), host("node2")]
     ranks = {"node1": 2, "node2": 2}
-    assert list(judge_reach(hosts, ssh="ssh", ssh_limit_s=5)) == []
+    assert list(judge_reach(hosts, ssh="ssh", limits=LIMITS)) == []
     assert list(judge_software(hosts, REFERENCE)) == []
     assert list(judge_dependencies(hosts, ["numpy"], ["fio"], "b")) == []
     assert list(judge_memory(hosts, ranks, 30 * GIB, None)) == []
@@ -98,6 +101,7 @@ def test_hosts_in_order_have_no_findings():
         ("login", "ENV-04", "refuses the login", "ssh-copy-id node2"),
         ("closed", "ENV-04", "ended early: SAID", "myssh node2 true"),
         ("limit", "ENV-04", "in time (preflight.ssh_limit_s=5)", "myssh node2 true"),
+        ("launch_limit", "ENV-04", "in time (preflight.launch_limit_s=10): SAID", "is it busy?"),
         ("silent", "ENV-04", "launcher did not start the probe", "hostname"),
         ("rubbish", "ENV-04", "something else than the probe's facts: 'SAID'", "myssh node2 true"),
         ("probe", "ENV-04", "probe failed on it: SAID", "myssh node2"),
@@ -108,7 +112,7 @@ def test_hosts_in_order_have_no_findings():
 )
 def test_why_a_host_cannot_be_used(kind, rule, text, hint):
     hosts = [host("node1"), lost("node2", kind, "SAID")]
-    (found,) = judge_reach(hosts, ssh="myssh", ssh_limit_s=5)
+    (found,) = judge_reach(hosts, ssh="myssh", limits=LIMITS)
     assert (found.rule, found.severity, found.host) == (rule, "error", "node2")
     assert text in found.text
     assert hint in found.hint
@@ -117,7 +121,7 @@ def test_why_a_host_cannot_be_used(kind, rule, text, hint):
 def test_one_trouble_of_many_hosts_is_one_line_with_one_command():
     hosts = [lost(f"node{n}", "login", f"root@node{n}: Permission denied") for n in range(1, 4)]
     names = [one.name for one in hosts]
-    (found,) = merged(judge_reach(hosts, ssh="ssh", ssh_limit_s=5), names)
+    (found,) = merged(judge_reach(hosts, ssh="ssh", limits=LIMITS), names)
     assert found.host == "node[1-3]"
     assert found.text == "it refuses the login without a password: root@the host: Permission denied"
     assert found.hint == 'for host in node1 node2 node3; do ssh-copy-id "$host"; done'
@@ -125,7 +129,7 @@ def test_one_trouble_of_many_hosts_is_one_line_with_one_command():
 
 def test_a_hint_for_very_many_hosts_stays_short():
     hosts = [lost(f"node{n}", "host_key") for n in range(1, 1025)]
-    (found,) = merged(judge_reach(hosts, ssh="ssh", ssh_limit_s=5), [one.name for one in hosts])
+    (found,) = merged(judge_reach(hosts, ssh="ssh", limits=LIMITS), [one.name for one in hosts])
     assert found.host == "node[1-1024]"
     assert len(found.hint) < 120
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -37,6 +38,8 @@ def test_a_walk_goes_deeper_than_the_stack_of_python(tmp_path):
         current = inner
     os.close(current)
     assert sum(1 for _ in walk(tmp_path)) == 1200
+    # pytest's own tidying would go deeper than the stack.
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
 
 
 def test_a_walk_ends(tmp_path, monkeypatch):
@@ -139,3 +142,25 @@ def test_yaml(tmp_path):
     assert read_yaml(path) == {"a": {"b": [1, "two", 3.5, None, True]}}
     path.write_text("")
     assert read_yaml(path) is None
+
+
+def test_a_walk_that_keeps_going_names_what_it_cannot_list(tmp_path):
+    current = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(2100):
+        os.mkdir("d", dir_fd=current)
+        inner = os.open("d", os.O_RDONLY, dir_fd=current)
+        os.close(current)
+        current = inner
+    os.close(current)
+    (tmp_path / "e").touch()
+    kinds = [entry.kind for entry in walk(tmp_path, keep_going=True)]
+    assert (kinds.count("unlistable"), kinds.count("file")) == (1, 1)
+    with pytest.raises(ArchiveError, match="File name too long"):
+        list(walk(tmp_path))
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
+
+
+def test_a_key_that_stands_twice_in_an_object_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": 1, "b": {"c": 1, "c": 2}}')
+    with pytest.raises(ArchiveError, match="the key 'c' stands in it twice"):
+        read_json(tmp_path / "a.json")

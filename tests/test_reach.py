@@ -200,12 +200,12 @@ def test_ssh_may_neither_ask_nor_learn_host_keys(tmp_path):
 # ---------------------------------------------------------------- by the launcher
 
 
-def launch(tmp_path, words, *names):
+def launch(tmp_path, words, *names, limit_s=20):
     script = tmp_path / "launcher"
     script.write_text(f"#!/bin/sh\n{words}\n")
     script.chmod(0o755)
     env = {"PATH": os.environ["PATH"]}
-    return by_launcher(names, Argv(words=(str(script),)), env=env, limit_s=20)
+    return by_launcher(names, Argv(words=(str(script),)), env=env, limit_s=limit_s)
 
 
 def test_one_launch_brings_the_facts_of_all_hosts(tmp_path):
@@ -219,6 +219,12 @@ def test_hosts_without_an_answer_have_the_launchers_words(tmp_path):
     found = launch(tmp_path, "echo 'srun: error: node2: not responding' >&2; exit 1", "node2")
     trouble = found["node2"].trouble
     assert (trouble.kind, trouble.text) == ("silent", "srun: error: node2: not responding")
+
+
+def test_a_launch_that_takes_too_long_is_not_one_that_failed(tmp_path):
+    found = launch(tmp_path, "echo 'srun: waiting' >&2; exec sleep 60", "node2", limit_s=-3.5)
+    trouble = found["node2"].trouble
+    assert (trouble.kind, trouble.text) == ("launch_limit", "srun: waiting")
 
 
 @pytest.mark.parametrize(

@@ -388,10 +388,10 @@ def test_the_verdict_holds_the_core_configuration(play, player):
     assert core["class"]["model"] == "quick"
 
 
-def test_evidence_is_bound_to_every_file(sealed):
+def test_evidence_is_bound_to_every_file_but_the_page_that_shows_it(sealed):
     evidence = json.loads(sealed.path(files.VERDICT).read_bytes())["evidence"]
     present = set(files.file_names(sealed))
-    assert set(evidence) == present - {files.VERDICT}
+    assert set(evidence) == present - {files.VERDICT, files.PAGE}
 
 
 def test_an_archive_may_be_moved_but_keeps_its_name(sealed, tmp_path):

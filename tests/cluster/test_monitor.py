@@ -181,6 +181,8 @@ def test_mlps_killed_keeps_its_samples_and_leaves_no_sampler(running, way, wait_
     for name in place.cluster.names:
         (start,) = (each for each in found if each["kind"] == "start" and each["host"] == name)
         ticks = [each["n"] for each in found if each["kind"] == "tick" and each["host"] == name]
-        assert ticks == list(range(1, len(ticks) + 1))
+        # A sampler that gets no time leaves a tick out, and says so by its number.
+        assert ticks == sorted(set(ticks))
         due = (killed_unix_s - start["start_unix_s"]) / 0.1
-        assert len(ticks) > due - 5  # two of them on their way, on a machine that is busy
+        assert ticks[-1] > due - 5  # two of them on their way, on a machine that is busy
+        assert len(ticks) > 0.8 * due - 5

@@ -125,8 +125,8 @@ CONFIGURATION = {
     ),
     "unknown command": (
         ["reprot"],
-        "error: reprot: no such command; there are: plan, doctor, facts, verify, report, history, "
-        "rerun, resume, lockfile\n  hint: mlps report\n",
+        "error: reprot: no such command; there are: plan, doctor, facts, verify, report, compare, "
+        "history, rerun, resume, package, system, lockfile\n  hint: mlps report\n",
     ),
     "a command in the middle": (
         [QUICK, "plan"],

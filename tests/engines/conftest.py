@@ -308,7 +308,7 @@ class Bench:
             result = launched.result()
             stderr = launched.finish()
         expected = 4 if result["status"] == "failed" else 0
-        assert launched.process.returncode == expected, stderr
+        assert launched.process.returncode == expected, launched.noise + stderr
         assert "Traceback" not in stderr
         assert launched.noise == ""
         return result
