@@ -115,6 +115,8 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
             *judge_vector_form(spec),
         ]
     )
+    name = spec.division.name
+    display.say(f"division {name} of edition {spec.edition}: would be {name.upper()}")
     display.step("checking the machine")
     machine = check_machine(spec, request.plan, os.environ, stops)
     refuse_unready(machine.findings)

@@ -21,11 +21,11 @@ from report_texts import assert_follows_from_evidence, squeezed, text_of
 
 from mlps.engine import run as run_module
 from mlps.engine.checkpoint_report import checkpoint_line
-from mlps.engine.commands import report
 from mlps.engine.errors import ComplianceError
 from mlps.engine.needs import Needs
 from mlps.engine.preflight import Machine
 from mlps.engine.report import csv_report, headline, read_published
+from mlps.engine.report_command import report
 from mlps.engine.run import run_job
 from mlps.engine.signals import StopRequests
 from mlps.engine.verify import verify_archive

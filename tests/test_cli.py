@@ -211,6 +211,9 @@ def test_plan(mlps, tmp_path):
         f"data_dir {tmp_path}",
         f"results_dir {tmp_path}/results",
         "division whatif of edition v3.0: would be WHATIF",
+        "INVALID in closed and open:",
+        "  JOB-01 benchmark.name: kvcache/quick is not scored in division closed of edition v3.0; "
+        "scored of kvcache are: kvcache",
         "",
         "00-prepare: 4 ranks, limit 120 s",
         f"  {MPIEXEC} -launcher ssh -launcher-exec ssh -hosts node1:2,node2:2 -n 4 /opt/python3 "
@@ -236,6 +239,22 @@ def test_plan_of_a_job_that_cannot_count(mlps):
     assert [launch["name"] for launch in document["launches"]] == [
         "00-prepare", "01-run-0", "02-cleanup",
     ]  # fmt: skip
+
+
+def test_plan_names_the_division_that_would_take_the_job(mlps):
+    words = ["benchmark=kvcache", "division=closed", "benchmark.rag=true"]
+    code, out, _ = mlps("plan", *words)
+    lines = out.splitlines()
+    assert (code, lines[4:6]) == (
+        7,
+        ["division closed of edition v3.0: would be INVALID", "division=open would take it"],
+    )
+    assert lines[7].startswith("error JOB-02 benchmark.rag: may not be changed in division closed ")
+    _, out, _ = mlps("plan", *words, "--json")
+    document = json.loads(out)
+    assert document["standing"]["strictest"] == "open"
+    assert [found["key"] for found in document["standing"]["barred"]["closed"]] == ["benchmark.rag"]
+    assert document["core_config"]["class"]["division"] == "closed"
 
 
 def test_a_job_that_cannot_count_is_not_started(mlps, player, tmp_path):

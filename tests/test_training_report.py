@@ -9,9 +9,9 @@ from conftest import Silent, histogram_of, request_of, stage_result
 from report_texts import assert_follows_from_evidence, squeezed, text_of
 from training_results import GIB, Step, dataset_of, epoch_of, training_of, training_spec
 
-from mlps.engine.commands import report
 from mlps.engine.errors import ArchiveError, ComplianceError
 from mlps.engine.report import csv_report, headline, read_published
+from mlps.engine.report_command import report
 from mlps.engine.run import run_job
 from mlps.engine.signals import StopRequests
 from mlps.engine.training_report import stage_line

@@ -29,11 +29,11 @@ from vector_results import (
 )
 
 from mlps.engine import run as run_module
-from mlps.engine.commands import report
 from mlps.engine.errors import ArchiveError, ComplianceError
 from mlps.engine.needs import Needs
 from mlps.engine.preflight import Machine
 from mlps.engine.report import csv_report, headline, read_published
+from mlps.engine.report_command import report
 from mlps.engine.run import run_job
 from mlps.engine.signals import StopRequests
 from mlps.engine.vector_job import vector_jobs

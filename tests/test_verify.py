@@ -379,6 +379,15 @@ def test_the_verdict_is_that_of_the_division(play, player, tmp_path, division, m
     assert verdict_of(play(player, changes)) == (division.upper(), "complete", 0, [])
 
 
+def test_the_verdict_holds_the_core_configuration(play, player):
+    for workload, known in (("turns", False), ("v3", True)):
+        archive = play(player, {"benchmark.workload": workload}).archive
+        core = json.loads(archive.path(files.VERDICT).read_bytes())["core_config"]
+        assert (core is not None) == known
+    assert core["algorithm"] == "mlps-core-1"
+    assert core["class"]["model"] == "quick"
+
+
 def test_evidence_is_bound_to_every_file_but_the_page_that_shows_it(sealed):
     evidence = json.loads(sealed.path(files.VERDICT).read_bytes())["evidence"]
     present = set(files.file_names(sealed))
