@@ -36,6 +36,7 @@ from mlps.engine.checkpoint_metrics import (
 from mlps.engine.cli import HYDRA_FLAGS, HYDRA_MODIFIERS, JOB_COMMANDS, CommandLine, parse
 from mlps.engine.collect import collect, load_metrics, memory_metrics, stage_metrics
 from mlps.engine.compose import flatten, parse_overrides
+from mlps.engine.edition_rules import EDITION_RULES
 from mlps.engine.errors import ConfigError, MlpsError
 from mlps.engine.help import COMMANDS
 from mlps.engine.host_documents import HostFacts
@@ -254,9 +255,13 @@ def path_flaws(line: CommandLine) -> list[str]:
     paths = [word for word in line.words if not word.startswith("-")]
     if line.command == "system":
         return flaws  # tests/test_system_command.py types what the page does
-    least, most = {"verify": (1, 99), "report": (1, 99), "compare": (2, 2), "history": (0, 1)}.get(
-        line.command, (1, 1)
-    )
+    least, most = {
+        "verify": (1, 99),
+        "report": (1, 99),
+        "compare": (2, 2),
+        "history": (0, 1),
+        "rules": (0, 1),
+    }.get(line.command, (1, 1))
     return flaws + ([] if least <= len(paths) <= most else [f"{line.command}: {len(paths)} paths"])
 
 
@@ -535,7 +540,7 @@ def test_pages_have_the_rendered_tables():
         ("vectordb.md", "schema=job/$defs/edition"),
         ("clusters.md", "schema=job/$defs/cluster"),
         ("clusters.md", "schema=job/$defs/launcher"),
-        ("archive.md", "rules"),
+        ("rules.md", "rules"),
     }
 
 
@@ -552,7 +557,7 @@ def test_the_rules_are_all_there():
 
 
 def test_rules_that_are_named_exist(page):
-    assert set(re.findall(r"\b[A-Z]{3}-\d\d\b", page)) <= set(RULES)
+    assert set(re.findall(r"\b[A-Z]{3}-\d\d\b", page)) <= {*RULES, *EDITION_RULES}
 
 
 def test_metrics_are_those_that_are_published(make_full_result, search):

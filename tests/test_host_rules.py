@@ -300,7 +300,9 @@ def test_env_12_compares_with_the_hard_limit(hard, fires):
     ],
 )
 def test_env_13_is_about_clocks(offset_s, text):
-    found = [finding.text for finding in judge_setting([host(offset_s=offset_s)])]
+    findings = [*judge_setting([host(offset_s=offset_s)])]
+    assert {finding.rule for finding in findings} <= {"ENV-13"}
+    found = [finding.text for finding in findings]
     assert found == ([] if text is None else [text])
 
 

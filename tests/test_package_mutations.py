@@ -17,8 +17,9 @@ from small_limits import small_limits
 from systems import described
 
 from mlps.engine.errors import ArchiveError, ComplianceError, ConfigError
+from mlps.engine.package.plan import Packed, collisions, without_image
 from mlps.engine.package.verify import verify_package
-from mlps.engine.package.write import Wish, make_package
+from mlps.engine.package.write import Wish, make_package, sizes_of
 from mlps.engine.package_command import package
 from mlps.engine.rules import errors
 from mlps.engine.tree import layout
@@ -293,3 +294,29 @@ def test_the_command_refuses_what_is_no_archive_and_writes_nothing(tmp_path):
     with pytest.raises(ArchiveError, match="is no archive"):
         package([str(tmp_path), "--org", "Acme", "--out", str(tmp_path / "out")], as_json=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def packed(run_id, workload="w", image=None):
+    return Packed(place=None, run_id=run_id, workload=workload, entry={}, row=None, image=image)
+
+
+def test_archives_that_take_one_place_are_named():
+    assert collisions([packed("a"), packed("b", "v")]) == []
+    (finding,) = collisions([packed("b"), packed("a")])
+    assert (finding.rule, finding.key) == ("SUB-10", ".mlps/archives/b")
+    assert finding.text == "is an attempt at w, and so is a"
+
+
+def test_code_that_is_in_no_image_is_told():
+    assert without_image([packed("a", image=object())]) == []
+    assert [each.rule for each in without_image([packed("a")])] == ["SUB-12"]
+
+
+def test_files_that_are_too_large_are_told(tmp_path):
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 100_000_000)
+    assert sizes_of(tmp_path) == (1, 100_000_000, [])
+    os.truncate(tmp_path / "large", 2_000_000_001)
+    files, size_bytes, findings = sizes_of(tmp_path)
+    assert (files, size_bytes) == (1, 2_000_000_001)
+    assert [(each.rule, each.key) for each in findings] == [("SUB-11", "large"), ("SUB-11", ".")]

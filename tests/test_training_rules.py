@@ -8,6 +8,7 @@ from training_results import GIB, Step, dataset_of, epoch_of, training_of, train
 from mlps.engine.plan import make_plan
 from mlps.engine.stage_rules import judge_stage_result
 from mlps.engine.training_rules import (
+    judge_client_memory,
     judge_dataset_size,
     judge_known_size,
     judge_training,
@@ -424,3 +425,16 @@ def test_pauses_for_evaluations_and_checkpoints_are_no_drift(trained):
     assert of_stage(result | {"training": training_of(checkpoints=[saved])}) == []
     done = {"after_epoch": 1, "steps": 5, "wall_s": 2.0, "read_bytes": GIB}
     assert of_stage(result | {"training": training_of(evaluations=[done])}) == []
+
+
+@pytest.mark.parametrize(
+    ("ranks", "memory_bytes", "rules"),
+    [
+        (4, 2_000_000_000, []),
+        (5, 2_000_000_000, [("TRN-09", "warning", "cluster.ranks_per_host")]),
+        (5, None, []),
+    ],
+    ids=["enough", "less", "unknown"],
+)
+def test_trn_09_is_about_the_memory_of_a_client(ranks, memory_bytes, rules):
+    assert found(judge_client_memory(training_spec({}), ranks, memory_bytes)) == rules

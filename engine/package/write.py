@@ -66,7 +66,7 @@ def make_package(wish: Wish) -> Made:
     try:
         partial.mkdir(parents=True)
         packed, findings = _write(wish, partial)
-        files, size_bytes, large = _sizes(partial)
+        files, size_bytes, large = sizes_of(partial)
         partial.rename(wish.out)
     except OSError as error:
         raise ArchiveError(f"{wish.out} cannot be written: {error.strerror or error}") from error
@@ -232,7 +232,8 @@ def missing_of_system(division: str, org: str, system: str, ending: str) -> Find
     )
 
 
-def _sizes(root: Path) -> tuple[int, int, list[Finding]]:
+def sizes_of(root: Path) -> tuple[int, int, list[Finding]]:
+    """Files of a package and their bytes; SUB-11 for what is larger than a site takes."""
     sizes = [
         (path.relative_to(root).as_posix(), path.stat().st_size)
         for path in root.rglob("*")

@@ -160,7 +160,6 @@ UPSTREAM_RULES: Mapping[str, Rule] = {
     "UPS-13": Rule(
         text="the files of a run tell of one time, that of its directory",
         phase="package",
-        severity="warning",
     ),
     "UPS-14": Rule(
         text="files that hold the same number agree on it",
