@@ -416,11 +416,20 @@ class _Clock:
         result, length_s = outcome.result, 0.0
         if result is not None and (window := result["window"]) is not None:
             length_s = float(window["elapsed_s"])
+            _shift_source(result, start.timestamp() - window["start_unix_s"])
             window["start_unix_s"] = start.timestamp()
             result["ranks"]["max_latency_ns"] = [launch.index] * len(result["ranks"]["host_index"])
             outcome = replace(outcome, result=result, result_line=json.dumps(result).encode())
         self.ahead_s += length_s
         return replace(outcome, elapsed_s=(outcome.elapsed_s or 0.0) + length_s)
+
+
+def _shift_source(result: Document, seconds: float) -> None:
+    """When checkpoints were written stays as long before their reads as the player says."""
+    source = (result.get("checkpointing") or {}).get("source")
+    if source is not None:
+        source["start_unix_s"] += seconds
+        source["end_unix_s"] += seconds
 
 
 _CLOCK = _Clock()

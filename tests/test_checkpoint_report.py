@@ -147,7 +147,9 @@ def test_the_throughput_of_the_window_with_its_pauses_is_nowhere(play_job):
 
 
 def test_an_archive_of_checkpointing_follows_from_its_evidence(play_job, edit, reseal):
-    assert_follows_from_evidence(play_job().archive, "save_gib_s", edit, reseal)
+    # The times of a source that is played are not those of the stage that wrote.
+    done = play_job(played=behaviours(load=read(source=None)))
+    assert_follows_from_evidence(done.archive, "save_gib_s", edit, reseal)
 
 
 def test_what_else_there_is_to_tell(play_job):
