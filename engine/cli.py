@@ -151,9 +151,9 @@ def _dispatch(line: CommandLine) -> int:
 
 def _run_command(line: CommandLine) -> int:
     from . import (
-        archive_commands,
         commands,
         compare_command,
+        history_command,
         package_command,
         processes,
         report_command,
@@ -175,7 +175,7 @@ def _run_command(line: CommandLine) -> int:
         "verify": verify_command.verify,
         "report": report_command.report,
         "compare": compare_command.compare_archives,
-        "history": archive_commands.history,
+        "history": history_command.history,
         "rules": rules_command.rules,
         "rerun": commands.rerun,
         "resume": commands.resume,

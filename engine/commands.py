@@ -16,6 +16,7 @@ from .core_config import core_config
 from .errors import Interrupted
 from .facts_report import facts_document, write_facts
 from .foreign import Command
+from .history import archive_named
 from .host_documents import HostFacts, traits_of
 from .host_rules import judge_likeness
 from .hosts import HOSTFILE, host_ranges
@@ -156,12 +157,17 @@ def _job_of(arguments: Sequence[str], config_dirs: Sequence[Path]) -> PreparedJo
 
 def rerun(arguments: Sequence[str], *, as_json: bool) -> int:
     """`mlps rerun ARCHIVE`: the same job once more."""
-    return _run(rerun_request(one_path("rerun", arguments)), (), as_json)
+    return _run(rerun_request(_archive_of("rerun", arguments)), (), as_json)
 
 
 def resume(arguments: Sequence[str], *, as_json: bool) -> int:
     """`mlps resume ARCHIVE`: the rest of a job."""
-    return _run(resume_request(one_path("resume", arguments)), (), as_json)
+    return _run(resume_request(_archive_of("resume", arguments)), (), as_json)
+
+
+def _archive_of(command: str, arguments: Sequence[str]) -> Path:
+    """The archive that is named by its path, or by the begin of its name in results/."""
+    return archive_named(one_path(command, arguments), Path("results"))
 
 
 # ---------------------------------------------------------------- running and showing

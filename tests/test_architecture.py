@@ -208,9 +208,7 @@ def test_only_main_modules_end_the_process():
 
 
 def test_only_the_command_line_prints():
-    others = [
-        path for path in ENGINE if path.name not in ("cli.py", "commands.py", "archive_commands.py")
-    ]
+    others = [path for path in ENGINE if path.name not in ("cli.py", "commands.py")]
     assert calls_of(others, {"print"}) == []
 
 
