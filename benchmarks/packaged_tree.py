@@ -21,7 +21,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from small_limits import small_limits
 from systems import described
 
 from mlps.engine import archive as files
@@ -79,7 +78,7 @@ def main() -> None:
     parser.add_argument("--results", type=int, default=150)
     options = parser.parse_args()
     sources = sorted(path.parent for path in options.runs.glob("*/*/job.json"))
-    with small_limits(), tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home:
         work, root = Path(home, "work"), Path(home, "tree")
         work.mkdir()
         package_s = packaged(sources, root, work, options.results)

@@ -12,9 +12,13 @@ from math import ceil
 
 from .units import GIB
 
-# Rules 3.1.2: an epoch has at least so many steps, and the dataset so many times the memory.
-STEPS_PER_EPOCH = 500
-MEMORY_TIMES = 5
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeRule:
+    """Rules 3.1.2: an epoch has at least so many steps, the dataset so many times the memory."""
+
+    steps_per_epoch: int
+    memory_times: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ class Demand:
     samples_per_file: int
     record_bytes: Fraction
     memory_bytes: int
+    rule: SizeRule
 
     @property
     def file_bytes(self) -> Fraction:
@@ -65,7 +70,7 @@ class DatasetSize:
         demand = self.demand
         return (
             f"{self.steps_arithmetic()}; "
-            f"memory: {MEMORY_TIMES} x {demand.memory_bytes / GIB:,.2f} GiB / "
+            f"memory: {demand.rule.memory_times:g} x {demand.memory_bytes / GIB:,.2f} GiB / "
             f"{float(demand.file_bytes):,.0f} bytes a file = {self.memory_files:,} files; "
             f"at least {self.files:,} files, {self.gib:,.1f} GiB"
         )
@@ -75,18 +80,20 @@ class DatasetSize:
         demand = self.demand
         noun = "accelerator" if demand.accelerators == 1 else "accelerators"
         return (
-            f"steps: {STEPS_PER_EPOCH} x {demand.accelerators} {noun} x batch {demand.batch} "
-            f"/ {demand.samples_per_file} samples a file = {self.steps_files:,} files"
+            f"steps: {demand.rule.steps_per_epoch} x {demand.accelerators} {noun} x batch "
+            f"{demand.batch} / {demand.samples_per_file} samples a file = "
+            f"{self.steps_files:,} files"
         )
 
 
 def dataset_size(demand: Demand) -> DatasetSize:
     """The least dataset for a demand: both numbers of files rounded up, the larger one counts."""
-    samples = STEPS_PER_EPOCH * demand.accelerators * demand.batch
+    samples = demand.rule.steps_per_epoch * demand.accelerators * demand.batch
+    memory_bytes = Fraction(demand.rule.memory_times) * demand.memory_bytes
     return DatasetSize(
         demand=demand,
         steps_files=ceil(Fraction(samples, demand.samples_per_file)),
-        memory_files=ceil(MEMORY_TIMES * demand.memory_bytes / demand.file_bytes),
+        memory_files=ceil(memory_bytes / demand.file_bytes),
     )
 
 

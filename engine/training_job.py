@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .canonical import Document
-from .sizing import DatasetSize, Demand, Epoch, dataset_size, epoch_of, memory_of
+from .sizing import DatasetSize, Demand, Epoch, SizeRule, dataset_size, epoch_of, memory_of
 from .spec import JobSpec
 from .units import GIB
 from .variants import benchmark_of
@@ -45,6 +45,7 @@ class TrainingJob:
     keeps_cache: bool
     au_least_pct: float
     host_memory_gib: float | None
+    size_rule: SizeRule
 
     @property
     def nominal_gib(self) -> float:
@@ -77,6 +78,7 @@ class TrainingJob:
                 samples_per_file=self.samples_per_file,
                 record_bytes=self.record_bytes,
                 memory_bytes=memory_bytes or 0,
+                rule=self.size_rule,
             )
         )
 
@@ -110,6 +112,7 @@ def _training_job(spec: JobSpec, option: str | None, benchmark: Document) -> Tra
         keeps_cache=reader["cache"] == "keep",
         au_least_pct=benchmark["au_least_pct"],
         host_memory_gib=benchmark["host_memory_gib"],
+        size_rule=SizeRule(**spec.document["edition"]["training"]),
     )
 
 

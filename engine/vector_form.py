@@ -17,9 +17,6 @@ from .vector_job import VectorJob, VectorTable, vector_jobs, vector_table
 
 # What a score is made of, by the rules.
 RUNS = 5
-RUNTIME_S = 30.0
-CLOSED_BACKEND = "milvus"
-CLOSED_INDEXES = ("DISKANN", "HNSW", "AISAQ")
 
 
 def judge_vector_form(spec: JobSpec) -> list[Finding]:
@@ -52,18 +49,19 @@ def _form(spec: JobSpec, job: VectorJob, table: VectorTable) -> Iterator[Finding
             text=f"there are {numbered(job.trials, 'run')}, a score takes {RUNS} (Rules 5.3.1)",
             hint=f"trials={RUNS}",
         )
-    if job.runtime_s is not None and job.runtime_s < RUNTIME_S:
+    if job.runtime_s is not None and job.runtime_s < table.runtime_s_least:
         yield Finding(
             rule="VDB-07",
             severity=remark(spec),
             key="benchmark.run.runtime_s",
-            text=f"a run lasts {job.runtime_s:g} s, a score takes {RUNTIME_S:g} s at least",
-            hint=f"benchmark.run.runtime_s={RUNTIME_S:g}",
+            text=f"a run lasts {job.runtime_s:g} s, a score takes {table.runtime_s_least:g} s "
+            "at least",
+            hint=f"benchmark.run.runtime_s={table.runtime_s_least:g}",
         )
     if job.queries is not None and job.queries < table.queries_least:
         yield few_queries(spec, table, "benchmark.run.queries", job.queries)
     yield from _mode(spec, job)
-    yield from _closed(spec, job)
+    yield from _closed(spec, job, table)
 
 
 def by_table(spec: JobSpec, table: VectorTable) -> Severity:
@@ -149,23 +147,24 @@ def judge_class(job: VectorJob, key: str, io_class: str, reason: str | None) -> 
         )
 
 
-def _closed(spec: JobSpec, job: VectorJob) -> Iterator[Finding]:
+def _closed(spec: JobSpec, job: VectorJob, table: VectorTable) -> Iterator[Finding]:
     if spec.division.name != "closed":
         return
-    if job.backend != CLOSED_BACKEND:
+    if job.backend not in table.closed_backends:
         yield Finding(
             rule="VDB-13",
             severity="error",
             key="benchmark.database.backend",
-            text=f"the backend is {job.backend}; in closed it is {CLOSED_BACKEND} (Rules 5.6.2)",
+            text=f"the backend is {job.backend}; in closed it is "
+            f"{' or '.join(table.closed_backends)} (Rules 5.6.2)",
             hint="division=open",
         )
-    elif job.index_type is not None and job.index_type not in CLOSED_INDEXES:
+    elif job.index_type is not None and job.index_type not in table.closed_indexes:
         yield Finding(
             rule="VDB-13",
             severity="error",
             key="benchmark.index.index_type",
             text=f"the index is {job.index_type}; in closed it is one of "
-            f"{', '.join(CLOSED_INDEXES)} (Rules 5.6.3)",
+            f"{', '.join(table.closed_indexes)} (Rules 5.6.3)",
             hint="division=open",
         )

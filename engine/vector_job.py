@@ -55,6 +55,9 @@ class VectorTable:
     scales: tuple[tuple[int, int], ...]
     recall_least: float
     queries_least: int
+    runtime_s_least: float
+    closed_backends: tuple[str, ...]
+    closed_indexes: tuple[str, ...]
 
     @property
     def told_by(self) -> str:
@@ -74,13 +77,20 @@ def vector_jobs(spec: JobSpec) -> tuple[VectorJob, ...]:
 
 def vector_table(spec: JobSpec) -> VectorTable:
     """The table of the job's edition."""
-    table = spec.document["edition"]["vectordb"]
+    return read_table(spec.document["edition"]["vectordb"])
+
+
+def read_table(table: Document) -> VectorTable:
+    """The table as an edition's document holds it."""
     return VectorTable(
         provisional=table["status"] == "provisional",
         source=table["source"],
         scales=tuple((scale["vectors"], scale["dimension"]) for scale in table["scales"]),
         recall_least=table["recall_least"],
         queries_least=table["queries_least"],
+        runtime_s_least=table["runtime_s_least"],
+        closed_backends=tuple(table["closed_backends"]),
+        closed_indexes=tuple(table["closed_indexes"]),
     )
 
 

@@ -36,7 +36,7 @@ def run_small(family: str, data_dir: Path, results_dir: Path) -> Path:
         f"data_dir={data_dir}", f"results_dir={results_dir}",
     )  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-P", str(HERE / "small_limits.py"), *words],
+        [Path(sys.executable).with_name("mlps"), *words],
         cwd=data_dir,
         env={**os.environ, "MLPS_CONF_PATH": str(HERE / "small_conf")},
         capture_output=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from official_jobs import official_spec
 
 from mlps.engine.compose import compose
 from mlps.engine.jobs import prepare
@@ -19,6 +20,7 @@ from mlps.engine.rules import judge_job
 from mlps.engine.schema import check, load_schema
 from mlps.engine.spec import SWEEP_KEYS, build
 from mlps.engine.system_source import judge_described
+from mlps.engine.training_job import training_jobs
 from mlps.engine.vector_job import vector_table
 
 CONF = packaged_conf()
@@ -288,6 +290,12 @@ def delays(spec):
     return [launch.delay_before_s for launch in plan(spec).launches]
 
 
+def least(spec):
+    """Files of the least dataset of an official workload, by the edition of a job."""
+    job = official_spec("training/unet3d_b200", {"edition": spec.document["edition"]})
+    return training_jobs(job)[0].least_size(2**45).files
+
+
 def scales(spec):
     return vector_table(spec).scales
 
@@ -298,6 +306,9 @@ TABLE = {
     "scales": [{"vectors": 5, "dimension": 7}],
     "recall_least": 0.5,
     "queries_least": 3,
+    "runtime_s_least": 2,
+    "closed_backends": ["faiss"],
+    "closed_indexes": ["FLAT"],
 }
 CLOSED = {"division.name": "closed", "division.any_workload": False}
 OPEN = CLOSED | {"division.name": "open"}
@@ -400,6 +411,9 @@ EFFECTS = {
     "edition.name": (CLOSED, "v9", findings),
     "edition.workloads": (CLOSED, ["kvcache/quick"], findings),
     "edition.workloads_open": (OPEN, ["kvcache/quick"], findings),
+    "edition.training": ({}, {"steps_per_epoch": 4, "memory_times": 2}, least),
+    "edition.training.steps_per_epoch": ({}, 40_000_000, least),
+    "edition.training.memory_times": ({}, 50, least),
     "edition.vectordb": ({}, TABLE, vector_table),
     **{f"edition.vectordb.{name}": ({}, TABLE[name], vector_table) for name in TABLE},
     "edition.vectordb.scales.vectors": ({}, TABLE["scales"], scales),

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from closed_runs import FAMILIES, HERE, closed_runs  # noqa: F401 - a fixture
-from small_limits import small_limits
 
 from mlps.engine import archive as files
 from mlps.engine.archive import Archive
@@ -426,7 +425,7 @@ def told(checked: Any) -> set[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def limits():
-    with small_limits(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLPS_CONF_PATH", str(HERE / "small_conf"))
         yield
 

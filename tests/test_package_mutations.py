@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from closed_runs import closed_runs  # noqa: F401 - a fixture
-from small_limits import small_limits
 from systems import described
 
 from mlps.engine.errors import ArchiveError, ComplianceError, ConfigError
@@ -199,14 +198,12 @@ def wish(closed_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def made(wish: Wish) -> Path:
-    with small_limits():
-        assert make_package(wish).findings == ()
+    assert make_package(wish).findings == ()
     return wish.out
 
 
 def found(root: Path) -> list:
-    with small_limits():
-        return list(verify_package(root))
+    return list(verify_package(root))
 
 
 def test_a_package_as_it_was_made_has_no_findings(made):
@@ -214,8 +211,7 @@ def test_a_package_as_it_was_made_has_no_findings(made):
 
 
 def test_packages_of_the_same_archives_are_equal(made, wish, tmp_path):
-    with small_limits():
-        make_package(replace(wish, out=tmp_path / "again", archives=wish.archives[::-1]))
+    make_package(replace(wish, out=tmp_path / "again", archives=wish.archives[::-1]))
     names = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
     again = tmp_path / "again"
     assert names == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
@@ -229,8 +225,7 @@ def test_a_package_has_the_structure_of_the_rules_and_reports_its_tables(made, m
     for family, name in {**names, "vectordb": "IVF_FLAT"}.items():
         monkeypatch.setitem(layout.MODELS, family, (name,))
     told, rows = StringIO(), StringIO()
-    with small_limits():
-        assert verify_trees(told, [Tree(root=made)], as_json=False) == 0, told.getvalue()
+    assert verify_trees(told, [Tree(root=made)], as_json=False) == 0, told.getvalue()
     assert "4 workloads, 4 valid, 0 not; 0 errors, 0 warnings" in told.getvalue()
     assert report_trees(rows, [Tree(root=made)], as_json=True, as_csv=False) == 0
     tables = json.loads((made / HOME / "results.json").read_bytes())
@@ -250,7 +245,7 @@ def test_a_change_breaks_its_rule(name, made, tmp_path):
 def test_two_attempts_at_a_workload_are_refused_by_name(wish, tmp_path):
     twice = shutil.copytree(wish.archives[0], tmp_path / "other" / wish.archives[0].name)
     both = replace(wish, out=tmp_path / "out", archives=(wish.archives[0], twice))
-    with small_limits(), pytest.raises(ComplianceError) as refused:
+    with pytest.raises(ComplianceError) as refused:
         make_package(both)
     assert str(refused.value).startswith(f"{twice} is an attempt at {TRAIN}, and so is ")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
@@ -259,14 +254,13 @@ def test_two_attempts_at_a_workload_are_refused_by_name(wish, tmp_path):
 def test_an_archive_with_a_flaw_is_refused_and_nothing_is_left(wish, tmp_path):
     broken = Path(shutil.copytree(wish.archives[0], tmp_path / wish.archives[0].name))
     (broken / "result.json").write_bytes(b"{}")
-    with small_limits(), pytest.raises(ComplianceError, match="cannot be handed in"):
+    with pytest.raises(ComplianceError, match="cannot be handed in"):
         make_package(replace(wish, out=tmp_path / "out", archives=(*wish.archives[1:], broken)))
     assert [path.name for path in tmp_path.iterdir()] == [broken.name]
 
 
 def test_a_package_without_descriptions_says_what_is_missing(wish, tmp_path):
-    with small_limits():
-        told = make_package(replace(wish, out=tmp_path / "out", systems=(), pdfs=()))
+    told = make_package(replace(wish, out=tmp_path / "out", systems=(), pdfs=()))
     assert {finding.rule for finding in told.findings} == {"SUB-09"}
     assert [finding.key for finding in errors(told.findings)] == [
         "closed/Acme/systems/undescribed.yaml"

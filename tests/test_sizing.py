@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlps.engine.edition import size_rule
 from mlps.engine.sizing import Demand, dataset_size, epoch_of, memory_of
 from mlps.engines.training_native.sharding import Deal
 
@@ -23,7 +24,8 @@ RESNET50 = {"batch": 400, "samples_per_file": 1251, "record_bytes": Fraction("11
 
 def size(model, accelerators, memory_gib):
     given = {**model, "record_bytes": Fraction(model["record_bytes"])}
-    return dataset_size(Demand(accelerators=accelerators, memory_bytes=memory_gib * GIB, **given))
+    demand = {"accelerators": accelerators, "memory_bytes": memory_gib * GIB, **given}
+    return dataset_size(Demand(rule=size_rule(), **demand))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,7 @@ demands = st.builds(
     samples_per_file=st.integers(1, 5_000_000),
     record_bytes=st.fractions(1, 2 * 10**8, max_denominator=100),
     memory_bytes=st.integers(0, 2**52),
+    rule=st.just(size_rule()),
 )
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from statistics import fmean
 
 from ..canonical import Document
+from ..edition import size_rule
 from ..rulebook import Severity
 from ..rules import Finding
 from ..sizing import Demand, dataset_size, epoch_of
@@ -187,6 +188,7 @@ def _judge_size(leaf: LeafDocuments) -> Iterator[Finding]:
             samples_per_file=samples,
             record_bytes=record,
             memory_bytes=max(memory),
+            rule=size_rule(),
         )
     )
     if files < least.files:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from ..edition import vector_limits
 from ..rules import Finding
-from ..vector_form import CLOSED_BACKEND, CLOSED_INDEXES, RUNTIME_S
 from .documents import (
     LeafDocuments,
     count_at,
@@ -70,14 +70,16 @@ def _judge_load(leaf: LeafDocuments) -> Iterator[Finding]:
             file=SUMMARY,
         )
     backend = text_at(summary, "database.database") or text_at(summary, "database")
-    if leaf.leaf.division in ("closed", "unknown") and (
-        (backend and not same(backend, CLOSED_BACKEND)) or leaf.leaf.model not in CLOSED_INDEXES
+    limits = vector_limits()
+    known = not backend or any(same(backend, each) for each in limits.closed_backends)
+    if leaf.leaf.division in ("closed", "unknown") and not (
+        known and leaf.leaf.model in limits.closed_indexes
     ):
         yield leaf.finding(
             "VDB-13",
             "error",
-            f"closed searches with {CLOSED_BACKEND} and "
-            f"{', '.join(CLOSED_INDEXES)}, this is {shown(backend)} and {leaf.leaf.model}",
+            f"closed searches with {' or '.join(limits.closed_backends)} and "
+            f"{', '.join(limits.closed_indexes)}, this is {shown(backend)} and {leaf.leaf.model}",
         )
 
 
@@ -94,11 +96,12 @@ def _judge_rates(leaf: LeafDocuments) -> Iterator[Finding]:
                 f"{took_s:.2f} s come to {count / took_s:g}",
                 file=SUMMARY,
             )
-        if took_s < RUNTIME_S * 0.99:
+        least_s = vector_limits().runtime_s_least
+        if took_s < least_s * 0.99:
             yield leaf.finding(
                 "VDB-07",
                 "error",
-                f"a run lasts {took_s:.2f} s, a score takes {RUNTIME_S:g} s at least",
+                f"a run lasts {took_s:.2f} s, a score takes {least_s:g} s at least",
                 file=SUMMARY,
             )
     latencies = [(name, value) for name in _ORDERED[1:] if (value := number_at(summary, name))]

@@ -22,6 +22,7 @@ import pytest
 from training_models import GIB, MODELS
 
 from mlps.engine.compose import compose
+from mlps.engine.edition import size_rule
 from mlps.engine.options import find_options
 from mlps.engine.sizing import Demand, dataset_size
 from mlps.engines.section import Section
@@ -271,6 +272,7 @@ def test_nominal_bytes_are_those_of_the_records(name):
             samples_per_file=model.samples_per_file,
             record_bytes=record_bytes,
             memory_bytes=0,
+            rule=size_rule(),
         )
     )
     assert size.files == files == ceil(Fraction(500 * model.batch, model.samples_per_file))
