@@ -51,6 +51,20 @@ class CheckpointJob:
         return {"write": self.writes, "read": self.reads}.get(does, 0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointLimits:
+    """What an edition says of the form of a score (Rules 4.6.2, 4.6.3 and 4.7.1)."""
+
+    checkpoints: int
+    ranks_per_host_over: int
+    gap_s_most: float
+
+
+def checkpoint_limits(spec: JobSpec) -> CheckpointLimits:
+    """The limits of the job's edition."""
+    return CheckpointLimits(**spec.document["edition"]["checkpointing"])
+
+
 def checkpoint_jobs(spec: JobSpec) -> tuple[CheckpointJob, ...]:
     """What a job writes and reads, for each of its options; empty for other families."""
     if spec.family != FAMILY:

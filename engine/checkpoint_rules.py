@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .canonical import Document
-from .checkpoint_job import CheckpointJob, checkpoint_jobs
+from .checkpoint_job import CheckpointJob, checkpoint_jobs, checkpoint_limits
 from .checkpoint_metrics import checkpoint_rows, checkpointing_of, done_of, gap_of
 from .counting import COUNTED_LEAST_BYTES, COUNTERS
 from .plan import Plan, ended_launches, measured_launches
@@ -17,11 +17,8 @@ from .tables import numbered
 from .units import GIB
 
 # What a score is made of, by the rules.
-CHECKPOINTS = 10
 SUBSET_MODEL = "checkpointing/llama3_8b"
 SUBSET_RANKS = 8
-RANKS_PER_HOST = 4
-GAP_S = 30.0
 
 # More of a checkpoint in memory before it is read, or less of it counted, was no cold read.
 RESIDENT_MOST_PCT = 1.0
@@ -56,14 +53,15 @@ def _form(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
             hint="benchmark.io.fsync=true",
         )
     yield from _size(spec, job)
-    if {job.writes, job.reads} - {0, CHECKPOINTS}:
+    count = checkpoint_limits(spec).checkpoints
+    if {job.writes, job.reads} - {0, count}:
         yield Finding(
             rule="CKP-08",
             severity=closed,
             key="benchmark.writes",
             text=f"{job.writes} checkpoints are written and {job.reads} read; a score takes "
-            f"{CHECKPOINTS} or none of either",
-            hint=f"benchmark.writes={CHECKPOINTS} benchmark.reads={CHECKPOINTS}",
+            f"{count} or none of either",
+            hint=f"benchmark.writes={count} benchmark.reads={count}",
         )
     yield from _per_host(spec, job)
     if job.trains:
@@ -98,10 +96,10 @@ def _size(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
 
 
 def _per_host(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
-    least = job.ranks_per_host_least
-    if least > RANKS_PER_HOST:
+    least, over = job.ranks_per_host_least, checkpoint_limits(spec).ranks_per_host_over
+    if least > over:
         return
-    at_limit = least == RANKS_PER_HOST
+    at_limit = least == over
     severity = remark(spec)
     if at_limit and severity == "error":
         severity = "warning"
@@ -109,9 +107,9 @@ def _per_host(spec: JobSpec, job: CheckpointJob) -> Iterator[Finding]:
         rule="CKP-09",
         severity=severity,
         key="cluster.ranks_per_host",
-        text=f"a host has {least} accelerators; Rules 4.6.2 ask for more than {RANKS_PER_HOST}"
+        text=f"a host has {least} accelerators; Rules 4.6.2 ask for more than {over}"
         + (", their table for as many" if at_limit else ""),
-        hint=f"cluster.ranks_per_host={2 * RANKS_PER_HOST}",
+        hint=f"cluster.ranks_per_host={2 * over}",
     )
 
 
@@ -273,8 +271,8 @@ def _proof(rows: list[Document]) -> str:
 
 
 def _gap(spec: JobSpec, name: str, result: Document) -> Iterator[Finding]:
-    gap_s = gap_of(result)
-    if gap_s is None or 0 <= gap_s <= GAP_S:
+    gap_s, most_s = gap_of(result), checkpoint_limits(spec).gap_s_most
+    if gap_s is None or 0 <= gap_s <= most_s:
         return
     if gap_s < 0:
         yield Finding(
@@ -291,6 +289,6 @@ def _gap(spec: JobSpec, name: str, result: Document) -> Iterator[Finding]:
         severity=breach(spec),
         key=name,
         text=f"the first read began {gap_s:.1f} s after the last write had ended, at most "
-        f"{GAP_S:g} s are allowed (Rules 4.7.1)",
+        f"{most_s:g} s are allowed (Rules 4.7.1)",
         hint="both in one job, or the second job right after the first",
     )

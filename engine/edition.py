@@ -6,6 +6,7 @@ from functools import cache
 from typing import cast
 
 from .canonical import Document
+from .checkpoint_job import CheckpointLimits
 from .options import packaged_conf
 from .plain_files import read_yaml
 from .sizing import SizeRule
@@ -24,6 +25,11 @@ def packaged_edition() -> Document:
 def size_rule() -> SizeRule:
     """How large a dataset of training must be."""
     return SizeRule(**packaged_edition()["training"])
+
+
+def checkpoint_form() -> CheckpointLimits:
+    """What checkpointing is judged by."""
+    return CheckpointLimits(**packaged_edition()["checkpointing"])
 
 
 def vector_limits() -> VectorTable:

@@ -116,7 +116,8 @@ def run_job(request: Request, display: Display, stops: StopRequests) -> Report:
         ]
     )
     name = spec.division.name
-    display.say(f"division {name} of edition {spec.edition}: would be {name.upper()}")
+    if name != "whatif":
+        display.say(f"division {name} of edition {spec.edition}: would be {name.upper()}")
     display.step("checking the machine")
     machine = check_machine(spec, request.plan, os.environ, stops)
     refuse_unready(machine.findings)

@@ -16,7 +16,6 @@ from .tables import noun, numbered
 from .vector_job import VectorJob, VectorTable, vector_jobs, vector_table
 
 # What a score is made of, by the rules.
-RUNS = 5
 
 
 def judge_vector_form(spec: JobSpec) -> list[Finding]:
@@ -41,13 +40,14 @@ def judge_told_vectors(spec: JobSpec, facts: Mapping[str, Any]) -> list[Finding]
 
 def _form(spec: JobSpec, job: VectorJob, table: VectorTable) -> Iterator[Finding]:
     yield from _scale(spec, job, table)
-    if job.trials != RUNS:
+    if job.trials != table.runs:
         yield Finding(
             rule="VDB-05",
             severity=remark(spec),
             key="trials",
-            text=f"there are {numbered(job.trials, 'run')}, a score takes {RUNS} (Rules 5.3.1)",
-            hint=f"trials={RUNS}",
+            text=f"there are {numbered(job.trials, 'run')}, a score takes {table.runs} "
+            "(Rules 5.3.1)",
+            hint=f"trials={table.runs}",
         )
     if job.runtime_s is not None and job.runtime_s < table.runtime_s_least:
         yield Finding(

@@ -55,6 +55,7 @@ class VectorTable:
     scales: tuple[tuple[int, int], ...]
     recall_least: float
     queries_least: int
+    runs: int
     runtime_s_least: float
     closed_backends: tuple[str, ...]
     closed_indexes: tuple[str, ...]
@@ -88,6 +89,7 @@ def read_table(table: Document) -> VectorTable:
         scales=tuple((scale["vectors"], scale["dimension"]) for scale in table["scales"]),
         recall_least=table["recall_least"],
         queries_least=table["queries_least"],
+        runs=table["runs"],
         runtime_s_least=table["runtime_s_least"],
         closed_backends=tuple(table["closed_backends"]),
         closed_indexes=tuple(table["closed_indexes"]),

@@ -278,23 +278,18 @@ def test_summary_json_of_every_trial(play_job, capsys):
 
 # ---------------------------------------------------------------- divisions
 
-CLOSED = closed_job("checkpointing/quick")
+# The form of a score that one rank can play: few checkpoints, many accelerators on a host.
+ONE_RANK = {"edition.checkpointing.ranks_per_host_over": 0, "edition.checkpointing.checkpoints": 2}
+CLOSED = closed_job("checkpointing/quick") | ONE_RANK
 
 
 def test_closed_refuses_another_form_before_anything_is_written(play_job, player):
     with pytest.raises(ComplianceError, match=r"(?s)CKP-08 .*CKP-09 "):
-        play_job(CLOSED)
+        play_job(closed_job("checkpointing/quick"))
     assert not player.results_dir.exists()
 
 
-# The form of a score that one rank can play: one checkpoint in ten places, many on a host.
-def as_if_of_many_ranks(monkeypatch):
-    monkeypatch.setattr("mlps.engine.checkpoint_rules.RANKS_PER_HOST", 0)
-    monkeypatch.setattr("mlps.engine.checkpoint_rules.CHECKPOINTS", 2)
-
-
 def test_closed_refuses_accelerators_that_hold_less(play_job, player, monkeypatch):
-    as_if_of_many_ranks(monkeypatch)
     whole = run_module.check_machine
 
     def told(*arguments) -> Machine:
@@ -317,22 +312,19 @@ def test_closed_refuses_accelerators_that_hold_less(play_job, player, monkeypatc
     assert not player.results_dir.exists()
 
 
-def test_closed_with_all_that_is_asked_for(play_job, monkeypatch):
-    as_if_of_many_ranks(monkeypatch)
+def test_closed_with_all_that_is_asked_for(play_job):
     done = play_job(CLOSED | {"benchmark.accelerator.memory_gib": 80})
     assert [f for f in done.verdict.findings if f.severity == "error"] == []
     assert (done.verdict.name, done.verdict.exit_code) == ("CLOSED", 0)
 
 
-def test_closed_breaks_a_rule_where_reads_begin_late(play_job, monkeypatch):
-    as_if_of_many_ranks(monkeypatch)
+def test_closed_breaks_a_rule_where_reads_begin_late(play_job):
     played = behaviours(load=read(ended_before_s=60))
     done = play_job(CLOSED | {"benchmark.accelerator.memory_gib": 80}, played=played)
     assert (done.verdict.name, done.verdict.exit_code) == ("INVALID", 7)
 
 
-def test_closed_cannot_use_what_memory_served(play_job, monkeypatch):
-    as_if_of_many_ranks(monkeypatch)
+def test_closed_cannot_use_what_memory_served(play_job):
     warm = read(*[checkpoint_of(each, does="read", resident_pct=99.0) for each in (1, 2)])
     played = behaviours(load=warm)
     done = play_job(CLOSED | {"benchmark.accelerator.memory_gib": 80}, played=played)

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from official_jobs import official_spec
 
+from mlps.engine.checkpoint_job import checkpoint_limits
+from mlps.engine.checkpoint_rules import judge_form
 from mlps.engine.compose import compose
 from mlps.engine.jobs import prepare
 from mlps.engine.options import GROUPS, find_options, packaged_conf
@@ -296,6 +298,13 @@ def least(spec):
     return training_jobs(job)[0].least_size(2**45).files
 
 
+def checkpoint_findings(spec):
+    """What is said of the form of an official workload, by the edition of a job."""
+    changes = {"edition": spec.document["edition"], "cluster.ranks_per_host": 8}
+    job = official_spec("checkpointing/llama3_8b", changes)
+    return [str(finding) for finding in judge_form(job)]
+
+
 def scales(spec):
     return vector_table(spec).scales
 
@@ -306,6 +315,7 @@ TABLE = {
     "scales": [{"vectors": 5, "dimension": 7}],
     "recall_least": 0.5,
     "queries_least": 3,
+    "runs": 4,
     "runtime_s_least": 2,
     "closed_backends": ["faiss"],
     "closed_indexes": ["FLAT"],
@@ -414,6 +424,12 @@ EFFECTS = {
     "edition.training": ({}, {"steps_per_epoch": 4, "memory_times": 2}, least),
     "edition.training.steps_per_epoch": ({}, 40_000_000, least),
     "edition.training.memory_times": ({}, 50, least),
+    "edition.checkpointing": (
+        {}, {"checkpoints": 4, "ranks_per_host_over": 9, "gap_s_most": 1}, checkpoint_findings,
+    ),
+    "edition.checkpointing.checkpoints": ({}, 4, checkpoint_findings),
+    "edition.checkpointing.ranks_per_host_over": ({}, 9, checkpoint_findings),
+    "edition.checkpointing.gap_s_most": ({}, 1, checkpoint_limits),
     "edition.vectordb": ({}, TABLE, vector_table),
     **{f"edition.vectordb.{name}": ({}, TABLE[name], vector_table) for name in TABLE},
     "edition.vectordb.scales.vectors": ({}, TABLE["scales"], scales),

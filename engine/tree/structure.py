@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..edition import vector_limits
 from ..rulebook import Severity
 from ..rules import Finding
 from ..tables import numbered
-from ..vector_form import RUNS as VECTOR_RUNS
 from .documents import is_metadata
 from .layout import DIVISIONS, MODELS, UNKNOWN, Family, Leaf, is_name, is_timestamp
 from .walk import Submitter, Workload
@@ -192,7 +192,7 @@ def _judge_phases(workload: Workload, leaves: Sequence[Leaf]) -> Iterator[Findin
         case "checkpointing":
             wanted = {"": CHECKPOINT_RUNS}
         case "vectordb":
-            wanted = {"datagen": (1,), "run": (VECTOR_RUNS,)}
+            wanted = {"datagen": (1,), "run": (vector_limits().runs,)}
         case "kvcache":
             wanted = {"run": (1,)}
     missing = [phase for phase in wanted if phase not in counts]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..checkpoint_rules import CHECKPOINTS, GAP_S, RANKS_PER_HOST, SUBSET_RANKS
+from ..checkpoint_rules import SUBSET_RANKS
+from ..edition import checkpoint_form
 from ..rulebook import Severity
 from ..rules import Finding
 from ..stage_rules import MEMORY_TIMES
@@ -98,14 +99,14 @@ def _judge_ranks(leaf: LeafDocuments) -> Iterator[Finding]:
             )
     if not hosts:
         return
-    each = ranks / hosts
-    if each <= RANKS_PER_HOST:
-        grave: Severity = "error" if each < RANKS_PER_HOST else "warning"
+    each, over = ranks / hosts, checkpoint_form().ranks_per_host_over
+    if each <= over:
+        grave: Severity = "error" if each < over else "warning"
         yield leaf.finding(
             "CKP-09",
             grave,
             f"has {each:g} accelerators on each host, and more than "
-            f"{RANKS_PER_HOST} are asked for (Rules 4.6.2)",
+            f"{over} are asked for (Rules 4.6.2)",
         )
 
 
@@ -122,11 +123,12 @@ def _judge_counts(leaf: LeafDocuments, phases: Sequence[str]) -> Iterator[Findin
         ]
         if not told:
             continue
-        if told[0] not in (0, CHECKPOINTS):
+        count = checkpoint_form().checkpoints
+        if told[0] not in (0, count):
             yield leaf.finding(
                 "CKP-08",
                 "error",
-                f"{name} is {told[0]}, a score takes {CHECKPOINTS} or none (Rules 4.6.3)",
+                f"{name} is {told[0]}, a score takes {count} or none (Rules 4.6.3)",
             )
         if (told[0] > 0) != (phase in phases) and leaf.named(SUMMARY) is not None:
             having = "has" if phase in phases else "has no"
@@ -243,12 +245,12 @@ def judge_pair(leaves: Sequence[LeafDocuments]) -> Iterator[Finding]:
                 f"reads start {ended - begun:.1f} s before writes end: they are "
                 "out of order, or clocks differ",
             )
-        elif begun - ended > GAP_S:
+        elif begun - ended > checkpoint_form().gap_s_most:
             yield after.finding(
                 "CKP-05",
                 "error",
                 f"reads start {begun - ended:.1f} s after the last write, at "
-                f"most {GAP_S:g} s are allowed (Rules 4.7.1)",
+                f"most {checkpoint_form().gap_s_most:g} s are allowed (Rules 4.7.1)",
             )
         yield from _judge_same(before, after)
 
