@@ -194,13 +194,19 @@ def by_launcher(
     """Facts of each host from one launch of the probe with one rank on each host.
 
     A host that the launch did not reach has the trouble `silent`, or `launch_limit` where it
-    was ended at its limit, with the last words of the launcher.
+    was ended at its limit, with the last words of the launcher. A launch that ended well although
+    a host said nothing has lost what it said, as srun was seen to do: it is made once more.
     """
     command = Command(
         argv=argv.words, env=env, limit_s=limit_s + PROBE_MARGIN_S, hostfile=argv.hostfile
     )
     (answer,) = run_all([command], stopped=stopped)
-    return from_launch(names, answer, mark)
+    found = from_launch(names, answer, mark)
+    if answer.exit_status == 0 and any(host.facts is None for host in found.values()):
+        (answer,) = run_all([command], stopped=stopped)
+        again = from_launch(names, answer, mark)
+        found |= {name: again[name] for name, host in found.items() if host.facts is None}
+    return found
 
 
 def from_launch(names: Sequence[str], answer: Answer, mark: str) -> dict[str, Probed]:

@@ -6,6 +6,7 @@ Who changes an archive rebuilds what mlps itself would derive: plan, numbers, ve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,7 +21,9 @@ from closed_runs import FAMILIES, HERE, closed_runs  # noqa: F401 - a fixture
 from mlps.engine import archive as files
 from mlps.engine.archive import Archive
 from mlps.engine.canonical import canonical_json, pretty_json, sha256_hex
+from mlps.engine.errors import ArchiveError
 from mlps.engine.evidence import overrides_text, read_evidence, read_job
+from mlps.engine.job_page import UNDRAWABLE, draw_page
 from mlps.engine.plan import make_plan
 from mlps.engine.verdict import make_result, make_verdict
 from mlps.engine.verify import verify_archive
@@ -116,16 +119,26 @@ class Forged:
         self.put(files.RESULT, pretty_json(result))
         _, verdict = make_verdict(self.archive, evidence, result)
         self.put(files.VERDICT, pretty_json(verdict))
+        self.draw()
         self.seal()
+
+    def draw(self) -> None:
+        """The page that shows the numbers as they are now; none where it cannot be drawn."""
+        self.path(files.PAGE).unlink(missing_ok=True)
+        with contextlib.suppress(ArchiveError, *UNDRAWABLE):
+            archive, evidence = self.archive, read_evidence(self.archive)
+            result, verdict = self.read(files.RESULT), self.read(files.VERDICT)
+            self.put(files.PAGE, draw_page(archive, evidence, result, verdict))
 
     def bind(self) -> None:
         """The old numbers and findings, bound to the files as they are now."""
         digests = {
             name: sha256_hex(self.path(name).read_bytes())
             for name in files.file_names(self.archive)
-            if name != files.VERDICT
+            if name not in (files.VERDICT, files.PAGE)
         }
         self.edit(files.VERDICT, lambda verdict: verdict.update(evidence=digests))
+        self.draw()
         self.seal()
 
     def seal(self) -> None:

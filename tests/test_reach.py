@@ -221,6 +221,21 @@ def test_hosts_without_an_answer_have_the_launchers_words(tmp_path):
     assert (trouble.kind, trouble.text) == ("silent", "srun: error: node2: not responding")
 
 
+def test_a_launch_that_ended_well_and_lost_what_a_host_said_is_made_again(tmp_path):
+    lines = [json.dumps({MARK: name, "unix_s": 1.0}) for name in ("node1", "node2")]
+    words = f"echo x >> {tmp_path}/calls; echo '{lines[0]}'; "
+    words += f"[ \"$(wc -l < {tmp_path}/calls)\" = 1 ] || echo '{lines[1]}'"
+    found = launch(tmp_path, f"{words}\nexit 0", "node1", "node2")
+    assert [host.facts is None for host in found.values()] == [False, False]
+    assert (tmp_path / "calls").read_text() == "x\n" * 2
+
+
+def test_a_launch_that_failed_is_not_made_again(tmp_path):
+    words = f"echo x >> {tmp_path}/calls; exit 1"
+    assert launch(tmp_path, words, "node1")["node1"].trouble.kind == "silent"
+    assert (tmp_path / "calls").read_text() == "x\n"
+
+
 def test_a_launch_that_takes_too_long_is_not_one_that_failed(tmp_path):
     found = launch(tmp_path, "echo 'srun: waiting' >&2; exec sleep 60", "node2", limit_s=-3.5)
     trouble = found["node2"].trouble
