@@ -28,6 +28,7 @@ from mlps.engine import archive as files
 from mlps.engine import preflight, run
 from mlps.engine.archive import Archive
 from mlps.engine.canonical import Document
+from mlps.engine.cli import main
 from mlps.engine.compose import compose
 from mlps.engine.host_probe import Request as HostRequest
 from mlps.engine.host_probe import host_facts
@@ -621,3 +622,21 @@ def _wait_for():
 def load():
     """Reads a JSON file."""
     return lambda path: json.loads(Path(path).read_bytes())
+
+
+@pytest.fixture
+def mlps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLPS_CONF_PATH", raising=False)
+    monkeypatch.setattr("mlps.engine.processes.adopt_orphans", lambda: None)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mlps", *map(str, words)])
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -12,27 +12,10 @@ import pytest
 
 from mlps.engine import archive as files
 from mlps.engine import cli
-from mlps.engine.cli import CommandLine, main, parse
+from mlps.engine.cli import CommandLine, parse
 from mlps.engine.errors import ConfigError
 from mlps.engine.help import help_text
 from mlps.engine.options import GROUPS, find_options
-
-
-@pytest.fixture
-def mlps(monkeypatch, capsys, tmp_path):
-    """Runs a command line in this process: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLPS_CONF_PATH", raising=False)
-    monkeypatch.setattr("mlps.engine.processes.adopt_orphans", lambda: None)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["mlps", *map(str, words)])
-        code = main()
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
 
 # ---------------------------------------------------------------- sorting words
 

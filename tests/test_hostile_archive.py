@@ -6,14 +6,12 @@ import gzip
 import json
 import os
 import re
-import sys
 import tracemalloc
 
 import pytest
 
 from mlps.engine import archive as files
 from mlps.engine import foreign_evidence
-from mlps.engine.cli import main
 from mlps.engine.errors import ArchiveError
 from mlps.engine.foreign_evidence import _outputs
 from mlps.engine.replay import rerun_request, resume_request
@@ -170,21 +168,6 @@ CASES = {
         [("EVD-03", files.PROVENANCE)],
     ),
 }  # fmt: skip
-
-
-@pytest.fixture
-def mlps(monkeypatch, capsys, tmp_path):
-    """Runs a command line in this process: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mlps.engine.processes.adopt_orphans", lambda: None)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["mlps", *map(str, words)])
-        code = main()
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

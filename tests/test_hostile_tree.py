@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from deep_trees import deepen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from systems import described
@@ -138,13 +139,7 @@ def strangers(root):
 
 
 def deep(root):
-    current = os.open(root / LEAF, os.O_RDONLY)
-    for _ in range(2100):
-        os.mkdir("d", dir_fd=current)
-        inner = os.open("d", os.O_RDONLY, dir_fd=current)
-        os.close(current)
-        current = inner
-    os.close(current)
+    deepen(root / LEAF, 2100)
 
 
 def bytes_name(root):

@@ -6,6 +6,7 @@ import os
 import subprocess
 
 import pytest
+from deep_trees import deepen
 
 from mlps.engine import plain_files
 from mlps.engine.errors import ArchiveError
@@ -30,13 +31,7 @@ def test_a_walk_gives_parents_first_and_follows_no_link(tmp_path):
 
 
 def test_a_walk_goes_deeper_than_the_stack_of_python(tmp_path):
-    current = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1200):
-        os.mkdir("d", dir_fd=current)
-        inner = os.open("d", os.O_RDONLY, dir_fd=current)
-        os.close(current)
-        current = inner
-    os.close(current)
+    deepen(tmp_path, 1200)
     assert sum(1 for _ in walk(tmp_path)) == 1200
     # pytest's own tidying would go deeper than the stack.
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)

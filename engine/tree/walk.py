@@ -5,7 +5,7 @@ Memory holds the names of the files of one workload at a time, and those in syst
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,16 +113,16 @@ def read_tree(tree: Tree) -> Iterator[Found]:
     submitters: dict[str, Submitter] = {}
     workloads: dict[str, Workload] = {}
     pool = Pool()
-    current, junk, limit = "", _Junk(), _Limit()
+    current, junk, strange = "", _Counted(tell=_junk_of), _Counted(tell=_more_of)
     listed = _Listed()
     for entry in walk(tree.root, keep_going=True):
         name = f"{tree.place}/{entry.name}" if tree.place else entry.name
         yield from junk.next(name)
-        yield from limit.next(name)
+        yield from strange.next(name)
         if is_junk(name):
             junk.count += 1
             continue
-        if junk.covers(name):
+        if _is_below_junk(name):
             continue
         if entry.kind == "file" and listed.keeps(name, entry.size_bytes):
             continue
@@ -130,7 +130,8 @@ def read_tree(tree: Tree) -> Iterator[Found]:
         _note_pool(entry, parts, pool)
         kept = _keep(entry, name, parts, submitters, workloads)
         if isinstance(kept, Finding):
-            if limit.passes():
+            strange.count += 1
+            if strange.count <= SHOWN_OF_DIRECTORY:
                 yield kept
             continue
         if kept is not None and kept != current:
@@ -140,16 +141,17 @@ def read_tree(tree: Tree) -> Iterator[Found]:
         if kept is not None and entry.kind == "file":
             listed.note(name, workloads[kept])
     yield from junk.next("")
-    yield from limit.next("")
+    yield from strange.next("")
     yield from workloads.values()
     yield from submitters.values()
     yield pool
 
 
 @dataclass(slots=True, kw_only=True)
-class _Junk:
-    """Junk of the directory that is being listed: one finding for all of it."""
+class _Counted:
+    """Entries of one kind in the directory that is being listed, told once for all of it."""
 
+    tell: Callable[[str, int], Finding | None]
     directory: str = ""
     count: int = 0
 
@@ -158,19 +160,34 @@ class _Junk:
         directory = name.rpartition("/")[0]
         if directory == self.directory and name:
             return
-        if self.count:
-            yield Finding(
-                rule="TREE-11",
-                severity="warning",
-                key=self.directory or ".",
-                text=f"{numbered(self.count, 'file')} that a desktop or an editor has left behind",
-                hint="leave ._*, .DS_Store and the like out of a tree",
-            )
+        finding = self.tell(self.directory or ".", self.count)
+        if finding is not None:
+            yield finding
         self.directory, self.count = directory, 0
 
-    def covers(self, name: str) -> bool:
-        """Whether a name stands below a directory that is junk."""
-        return any(is_junk(part) for part in name.split("/")[:-1])
+
+def _junk_of(directory: str, count: int) -> Finding | None:
+    if not count:
+        return None
+    return Finding(
+        rule="TREE-11",
+        severity="warning",
+        key=directory,
+        text=f"{numbered(count, 'file')} that a desktop or an editor has left behind",
+        hint="leave ._*, .DS_Store and the like out of a tree",
+    )
+
+
+def _more_of(directory: str, count: int) -> Finding | None:
+    """What is told of a directory after the first findings of its entries."""
+    if count <= SHOWN_OF_DIRECTORY:
+        return None
+    text = f"{count - SHOWN_OF_DIRECTORY:,} more entries like these"
+    return Finding(rule="TREE-13", severity="error", key=directory, text=text)
+
+
+def _is_below_junk(name: str) -> bool:
+    return any(is_junk(part) for part in name.split("/")[:-1])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -195,33 +212,6 @@ class _Listed:
         leaf = leaf_of(self.directory.split("/"))
         self.files = None if leaf is None else workload.leaves.get(leaf)
         self.inside = "" if leaf is None else f"{self.directory}/"[len(leaf.path) + 1 :]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Limit:
-    """Findings of the entries of one directory: the first ones, and how many more there are."""
-
-    directory: str = ""
-    count: int = 0
-
-    def next(self, name: str) -> Iterator[Finding]:
-        """What was left out of the directory before, once another one is listed."""
-        directory = name.rpartition("/")[0]
-        if directory == self.directory and name:
-            return
-        if self.count > SHOWN_OF_DIRECTORY:
-            yield Finding(
-                rule="TREE-13",
-                severity="error",
-                key=self.directory or ".",
-                text=f"{self.count - SHOWN_OF_DIRECTORY:,} more entries like these",
-            )
-        self.directory, self.count = directory, 0
-
-    def passes(self) -> bool:
-        """Count a finding; whether it is one of the first."""
-        self.count += 1
-        return self.count <= SHOWN_OF_DIRECTORY
 
 
 def _note_pool(entry: Entry, parts: list[str], pool: Pool) -> None:
