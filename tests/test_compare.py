@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_cli import mlps  # noqa: F401 - a fixture
 
 from mlps.engine.compare import Side, compare, difference_interval, differences
 
@@ -52,7 +51,7 @@ def test_what_is_not_comparable_is_said_and_shown():
     assert found.metrics[0].difference_pct == pytest.approx(100)
 
 
-def test_an_archive_does_not_differ_from_itself(mlps, sealed):  # noqa: F811
+def test_an_archive_does_not_differ_from_itself(mlps, sealed):
     code, out, _ = mlps("compare", sealed.root, sealed.root, "--json")
     found = json.loads(out)
     assert code == 0
@@ -63,7 +62,7 @@ def test_an_archive_does_not_differ_from_itself(mlps, sealed):  # noqa: F811
     assert "| metric |" in mlps("compare", sealed.root, sealed.root, "--markdown")[1]
 
 
-def test_tables_and_pages_of_an_archive(mlps, sealed, tmp_path):  # noqa: F811
+def test_tables_and_pages_of_an_archive(mlps, sealed, tmp_path):
     code, out, _ = mlps("report", sealed.root, "--table", "--json")
     assert code == 0
     (table,) = json.loads(out)
