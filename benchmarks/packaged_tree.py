@@ -27,6 +27,7 @@ from mlps.engine import archive as files
 from mlps.engine.archive import Archive
 from mlps.engine.canonical import pretty_json
 from mlps.engine.evidence import read_evidence
+from mlps.engine.job_page import draw_page
 from mlps.engine.package.verify import verify_package
 from mlps.engine.package.write import Wish, make_package
 from mlps.engine.tree.walk import Tree
@@ -43,6 +44,7 @@ def copied(source: Path, target: Path) -> Path:
     archive.path(files.RESULT).write_bytes(pretty_json(result))
     _, verdict = make_verdict(archive, evidence, result)
     archive.path(files.VERDICT).write_bytes(pretty_json(verdict))
+    archive.path(files.PAGE).write_bytes(draw_page(archive, evidence, result, verdict))
     files.seal(archive)
     return target
 
