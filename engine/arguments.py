@@ -25,14 +25,6 @@ def parser_of(command: str) -> Parser:
     return Parser(prog=f"mlps {command}", allow_abbrev=False)
 
 
-def paths_of(command: str, arguments: Sequence[str]) -> list[Path]:
-    """The paths that a command is given, at least one. Raises ConfigError."""
-    parser = parser_of(command)
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    paths: list[Path] = parser.parse_args(arguments).paths
-    return paths
-
-
 def one_path(command: str, arguments: Sequence[str]) -> Path:
     """The archive that a command is given. Raises ConfigError."""
     parser = parser_of(command)

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from .canonical import Document
+from .spread import CONFIDENCE
 
 RESAMPLES = 4_000
-CONFIDENCE = 0.95
 # Up to this many pairs of resamples all are taken, which is exact.
 EXACT_PAIRS = 20_000
 

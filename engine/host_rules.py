@@ -16,7 +16,7 @@ from .canonical import Document
 from .hints import install_hint
 from .hosts import host_ranges
 from .reach import Kind, Probed
-from .rulebook import Severity
+from .rulebook import GRAVITY, Severity
 from .rules import Finding
 from .spec import Preflight
 from .units import GIB
@@ -27,7 +27,6 @@ SPARE_OPEN_FILES = 256
 MEMORY_SPREAD = 0.1
 
 _NAMES_IN_A_HINT = 8
-_ORDER: Mapping[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ def _written(named: set[str], hosts: Sequence[str]) -> str | None:
 
 def order(finding: Finding) -> tuple[int, str]:
     """Errors first, then by rule."""
-    return _ORDER[finding.severity], finding.rule
+    return GRAVITY[finding.severity], finding.rule
 
 
 # ---------------------------------------------------------------- reaching a host

@@ -183,9 +183,19 @@ def parse_yaml(text: str, origin: str) -> object:
 
     Raises ArchiveError with the line and column of a mistake.
     """
+    return _parsed(text, origin)[1]
+
+
+def located_yaml(text: str, origin: str) -> tuple[object, dict[str, int]]:
+    """A document as `parse_yaml` takes it, and the line of each of its dotted keys."""
+    node, document = _parsed(text, origin)
+    return document, {} if node is None else dict(_lines(node, ()))
+
+
+def _parsed(text: str, origin: str) -> tuple[yaml.Node | None, object]:
     try:
         node = _compose(text, origin)
-        return yaml.SafeLoader("").construct_document(node) if node is not None else None
+        return node, None if node is None else yaml.SafeLoader("").construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1} column {mark.column + 1}: " if mark else ""
@@ -193,12 +203,6 @@ def parse_yaml(text: str, origin: str) -> object:
         raise ArchiveError(f"{origin} is no YAML: {place}{problem}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ArchiveError(f"{origin} is no YAML: {error}") from error
-
-
-def yaml_lines(text: str, origin: str) -> dict[str, int]:
-    """The line of each dotted key of a document that `parse_yaml` takes."""
-    node = _compose(text, origin)
-    return {} if node is None else dict(_lines(node, ()))
 
 
 def _lines(node: yaml.Node, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:

@@ -52,7 +52,7 @@ def report(arguments: Sequence[str], *, as_json: bool) -> int:
     elif options.dlio or options.vdbbench:
         print_json((_dlio_documents if options.dlio else _vdbbench_documents)(archives))
     elif options.table or options.markdown:
-        _write_tables(archives, as_json=as_json, as_markdown=options.markdown)
+        _write_tables(published, as_json=as_json, as_markdown=options.markdown)
     elif as_json:
         print_json([item.as_document() for item in published])
     elif options.csv:
@@ -91,13 +91,12 @@ def _name_unreadable(unreadable: Sequence[ArchiveError]) -> int:
     return 0
 
 
-def _write_tables(archives: Sequence[Archive], *, as_json: bool, as_markdown: bool) -> None:
+def _write_tables(reports: Sequence[Published], *, as_json: bool, as_markdown: bool) -> None:
     """The results of each family under its own columns."""
-    results = []
-    for archive in archives:
-        published = read_published(archive)
-        job = files.read_document(archive.path(files.JOB))
-        results.append((job, published.result, published.verdict))
+    results = [
+        (files.read_document(each.archive.path(files.JOB)), each.result, each.verdict)
+        for each in reports
+    ]
     try:
         tables = results_tables(results)
     except UNDRAWABLE as error:

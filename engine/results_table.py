@@ -75,7 +75,7 @@ def _rows(family: str, job: Document, result: Document, verdict: Document) -> li
     model, _, accelerator = name.rpartition("_") if family == "training" else (name, "", "")
     prefix = (
         verdict["verdict"].lower(),
-        str(system.get("organization") or ""),
+        "",  # no job names its submitter
         str(system.get("name") or ""),
         family,
         model or name,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["error", "warning", "info"]
+
+# The gravest first, for what is sorted.
+GRAVITY: Mapping[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 # When a rule can first be judged: from the composed job, on the machines, from what ran, from an
 # archive that is read again, or from a tree of results as it is handed in.

@@ -12,6 +12,7 @@ from .canonical import Document, canonical_json, pretty_json
 from .host_documents import UNKNOWN, HostFacts
 from .rules import Finding
 from .system_file import ROOT
+from .tables import numbered
 from .units import GIB
 
 # Settings of the kernel that a description tells of.
@@ -162,7 +163,7 @@ def _finding(rule: str, key: str, text: str) -> Finding:
 def _changes(drift: Sequence[str]) -> str:
     count = sum(1 for line in drift if line.startswith("+") and not line.startswith("+++"))
     count = max(count, sum(1 for line in drift if line[:1] == "-" and line[:3] != "---"))
-    return f"{count} place{'' if count == 1 else 's'}"
+    return numbered(count, "place")
 
 
 def _judge_memory(clients: Sequence[Document], hosts: HostFacts) -> Iterator[Finding]:

@@ -14,13 +14,14 @@ from .commands import ask_cluster
 from .errors import ArchiveError, ConfigError
 from .evidence import read_hosts_file
 from .host_documents import HostFacts
-from .plain_files import yaml_lines
+from .plain_files import located_yaml
 from .rules import Finding, errors
 from .schema import Schema, describe, load_schema
 from .system_clients import client_drift, clients_of, judge_clients
 from .system_file import ROOT, read_system
 from .system_power import footprint
 from .system_rules import judge_system, normalised
+from .tables import numbered
 
 _HEAD = """\
 # {name}, the system under test: fill in what is null, and take out what does not hold.
@@ -100,7 +101,7 @@ def _check(path: Path, against: Path | None, *, as_json: bool) -> int:
 def _write_check(path: Path, findings: Sequence[Finding], drift: Sequence[str]) -> None:
     out = sys.stdout
     counts = ", ".join(
-        f"{count} {kind}{'' if count == 1 else 's'}"
+        numbered(count, kind)
         for kind in ("error", "warning")
         if (count := sum(1 for each in findings if each.severity == kind))
     )
@@ -178,7 +179,7 @@ def _power() -> Document:
 def _blank_lines(text: str) -> Iterator[tuple[int, str, str]]:
     """Line, key and what is expected there, of every field that is null in a skeleton."""
     lines = text.splitlines()
-    for key, number in yaml_lines(text, "the skeleton").items():
+    for key, number in located_yaml(text, "the skeleton")[1].items():
         below = key.removeprefix("description.")
         if below != key and lines[number - 1].rstrip().endswith(f"{key.rpartition('.')[2]}: null"):
             yield number, below, _expected(below)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .canonical import Document
 from .errors import ArchiveError
-from .plain_files import parse_yaml, read_text, yaml_lines
+from .plain_files import located_yaml, read_text
 
 # A description with thousands of drives in lines of their own has some 100 KiB.
 SIZE_LIMIT_BYTES = 1 << 20
@@ -31,7 +31,7 @@ def read_system(path: Path) -> SystemFile:
     Raises ArchiveError where it cannot be read, is no YAML, or describes no system.
     """
     text = read_text(path, SIZE_LIMIT_BYTES)
-    document, lines = parse_yaml(text, str(path)), yaml_lines(text, str(path))
+    document, lines = located_yaml(text, str(path))
     prefix = ""
     if isinstance(document, dict) and ROOT not in document and "description" in document:
         document, prefix = document["description"], "description."

@@ -12,6 +12,7 @@ from . import archive as files
 from .errors import ArchiveError, ConfigError
 from .package.verify import is_package, verify_package
 from .rule_table import RULES
+from .rulebook import GRAVITY
 from .rules import Finding
 from .sarif import sarif_document
 from .tables import csv_text, numbered, printable, write_table
@@ -40,11 +41,7 @@ def _tree_at(path: Path) -> Tree | None:
     if not path.is_dir() or (path / files.JOB).exists():
         return None
     tree = find_tree(path)
-    return None if tree is None or _holds_archives(path) else tree
-
-
-def _holds_archives(path: Path) -> bool:
-    return any((archive.root / files.JOB).is_file() for archive in files.listed_archives(path))
+    return None if tree is None or files.listed_archives(path) else tree
 
 
 def verify_trees(out: TextIO, trees: Sequence[Tree], *, as_json: bool) -> int:
@@ -148,11 +145,8 @@ def _write_groups(out: TextIO, groups: Iterator[Group]) -> None:
             runs = numbered(group.leaves, "directory", "directories")
             state = f": {'valid' if group.is_valid else 'NOT VALID'}, {runs}"
         out.write(f"{printable(group.path)}{state}\n")
-        for finding in sorted(shown, key=lambda each: (each.key, _GRAVITY[each.severity])):
+        for finding in sorted(shown, key=lambda each: (each.key, GRAVITY[each.severity])):
             out.write(f"  {_below(finding, group.path)}\n")
-
-
-_GRAVITY = {"error": 0, "warning": 1, "info": 2}
 
 
 def _below(finding: Finding, path: str) -> str:

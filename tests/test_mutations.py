@@ -289,10 +289,6 @@ def facts(name: str, change: Callable[[Any], object]) -> Callable[[Forged], None
     return edit
 
 
-def in_shared(section: str, **values: object) -> Callable[[Any], object]:
-    return lambda document: [group["value"].update(values) for group in document["shared"][section]]
-
-
 COMMON = [
     # What is not sealed again.
     ("a log changed", lambda f: f.put(f.stage("run", files.STDOUT), b"x"), {"EVD-01"}, Forged.leave),

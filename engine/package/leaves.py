@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ..canonical import Document
-from ..evidence import Evidence
+from ..evidence import USABLE, Evidence
 from ..plan import Launch
 from ..training_metrics import training_of
 from ..tree.layout import Division, Family, Leaf, leaf_path
@@ -45,10 +45,6 @@ class Run:
     @property
     def stamp(self) -> str:
         return self.leaf.timestamp
-
-    @property
-    def is_warmup(self) -> bool:
-        return not self.launches[0].measured
 
 
 def runs_of(evidence: Evidence, place: Place) -> list[Run]:
@@ -152,7 +148,7 @@ def _training(
 
 
 def _ended(evidence: Evidence, launch: Launch) -> bool:
-    good = evidence.outcomes[launch.name]["status"] in ("complete", "stopped")
+    good = evidence.outcomes[launch.name]["status"] in USABLE
     return good and launch.name in evidence.results
 
 

@@ -24,6 +24,7 @@ from .plan import (
     IMAGES,
     MANIFEST,
     TABLES,
+    UNDESCRIBED,
     Image,
     Packed,
     collisions,
@@ -174,7 +175,7 @@ def _read_archive(
         text = f"its verdict is {verification.verdict}, and it stands in {places[run_id][0]}"
         return _nothing(run_id, [_error("SUB-01", key, text)])
     named = str(evidence.spec.document["system"]["name"])
-    if named not in ("undescribed", places[run_id][2]):
+    if named not in (UNDESCRIBED, places[run_id][2]):
         text = f"is of the system {named}, and {MANIFEST} says {places[run_id][2]}"
         return _nothing(run_id, [_error("SUB-07", key, text)])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
 
 from ..canonical import Document
 from ..latency import percentile_ns
@@ -332,9 +331,3 @@ def stages(source: Source) -> str:
     ]
     shown = table(("stage", "status", "s", ""), rows[:ROWS_SHOWN], right=(2,))
     return section("Stages", shown)
-
-
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """The mean of what is known."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None

@@ -15,7 +15,7 @@ from .upstream_training import accelerator_of, read_gib_s
 from .upstream_vectordb import iops_of, recall_of
 
 PREFIX = ("category", "orgname", "systemname", "benchmark_type", "model", "accelerator")
-# The columns of each family (rules.md 13); a run that warms up does not count.
+# The columns that reviewers of v3.0 have for each family; a run that warms up does not count.
 COLUMNS: dict[Family, tuple[str, ...]] = {
     "training": ("Read B/W (GiB/s)",),
     "checkpointing": (

@@ -22,8 +22,6 @@ CHECKPOINT_RUNS = (1, 2)
 # What is left of a log that was too large to be published.
 PLACEHOLDER_BYTES = 16
 
-_CODE_HASH = ".code-hash.json"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -61,7 +59,7 @@ def _logs(stem: str) -> tuple[Wanted, ...]:
     return _exactly(f"{stem}.stdout.log", f"{stem}.stderr.log")
 
 
-# Rules 2.1.15, 2.1.20, 2.1.26, and the files that the tools of v3.0 write (rules.md 11.2).
+# Rules 2.1.15, 2.1.20, 2.1.26, and the files that the tools of v3.0 write.
 WANTED: Mapping[tuple[Family, str], Sequence[Wanted]] = {
     ("training", "datasize"): (_metadata("training"),),
     ("training", "datagen"): (*_logs("training_datagen"), *_exactly("dlio.log"), *_DLIO),

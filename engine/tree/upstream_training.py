@@ -334,7 +334,7 @@ def _judge_share(
 
 
 def epoch_compute_s(leaf: LeafDocuments) -> float | None:
-    """Time that a rank computes in an epoch: its whole batches (rules.md 6.2)."""
+    """Time that a rank computes in an epoch: its whole batches (Rules 3.3.2)."""
     summary, found = leaf.named(SUMMARY), settings(leaf)
     ranks, files = count_at(summary, "num_accelerators"), count_at(summary, "num_files_train")
     batch = count_at(found, "reader.batch_size")

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from ..edition import vector_limits
 from ..rules import Finding
+from ..units import GIB
 from .documents import (
     LeafDocuments,
     count_at,
@@ -252,6 +253,6 @@ def iops_of(leaf: LeafDocuments) -> tuple[float | None, float | None]:
         if seconds and seconds > 0:
             return (
                 None if reads is None else reads / seconds,
-                None if total is None else total / 2**30 / seconds,
+                None if total is None else total / GIB / seconds,
             )
     return None, None

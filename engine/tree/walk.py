@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import ArchiveError
 from ..plain_files import Entry, is_junk, walk
 from ..rules import Finding
 from ..tables import numbered
@@ -373,12 +372,4 @@ def _case(name: str, right: str) -> Finding:
         key=name,
         text=f"is read as {right}, which is how the rules write it",
         hint=f"rename it to {right}",
-    )
-
-
-def refuse_empty(tree: Tree) -> ArchiveError:
-    """The error of a tree without a single result."""
-    return ArchiveError(
-        f"{tree.root} holds no results",
-        hint="a tree of results has closed/ORG/results/SYSTEM/... (docs/verify.md)",
     )
