@@ -27,7 +27,7 @@ from typing import IO, Any
 import yaml
 
 from . import plain_files
-from .canonical import Document, sha256_file
+from .canonical import Document, sha256_file, sha256_hex
 from .errors import ArchiveError
 
 JOB = "job.json"
@@ -254,6 +254,23 @@ def manifest_text(archive: Archive) -> bytes:
     except OSError as error:
         raise _unwritable(archive.root, error) from error
     return "".join(lines).encode()
+
+
+def read_sealed(archive: Archive, *names: str) -> list[Any]:
+    """JSON documents as they were sealed. Raises ArchiveError where one is not, or is missing."""
+    manifest = read_bytes(archive.path(MANIFEST))
+    found = []
+    for name in names:
+        path = archive.path(name)
+        data = read_bytes(path)
+        # All lines of a manifest but this one are of no concern here.
+        if f"{sha256_hex(data)}  {name}\n".encode() not in manifest.splitlines(keepends=True):
+            raise ArchiveError(
+                f"{path} is not what was sealed: {MANIFEST} names another digest",
+                hint=f"mlps verify {archive.root}",
+            )
+        found.append(plain_files.parse_json(path, data))
+    return found
 
 
 def manifest_flaws(archive: Archive) -> tuple[dict[str, str], list[tuple[str, str]]]:

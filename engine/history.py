@@ -1,7 +1,8 @@
 """What a results directory holds, oldest first; an index lists thousands of runs at once.
 
-The index is a cache: of each sealed archive it keeps what the list shows, bound to its manifest.
-What it lacks, or what has another manifest now, is read from the archive.
+The index is a cache: of each sealed archive it keeps what the list shows, bound to the files that
+it is read from and, line by line, to itself. What it lacks, and what has changed on either side, is
+read from the archive.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import archive as files
 from .archive import Archive
-from .canonical import Document
+from .canonical import Document, sha256_hex
 from .environment import mlps_version
 from .errors import ArchiveError
+from .evidence import FORM_ERRORS
 from .plain_files import read_text
-from .report import headline, read_published, readable
+from .report import headline, other_form, read_documents
+from .tables import printable
 
 INDEX = ".mlps-history.jsonl"
-INDEX_SCHEMA = 1
+INDEX_SCHEMA = 2
 
-# Modification time in ns, bytes and inode of a manifest.
-Stamp = tuple[int, int, int]
+# What the list shows of a sealed archive rests on these.
+_SHOWN_OF = (files.MANIFEST, files.RESULT, files.VERDICT)
+
+# Of each of them: modification time in ns, bytes and inode. A file that is missing has none.
+Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,30 +86,40 @@ def _listed(results_dir: Path) -> list[tuple[str, Stamp | None]]:
     except OSError as error:
         raise ArchiveError(f"{results_dir} cannot be listed: {error.strerror}") from error
     for name in names:
-        stamp = _stamp_of(results_dir / name / files.MANIFEST)
-        if (results_dir / name / files.JOB).is_file():
-            found.append((name, stamp))
+        archive = Archive(root=results_dir / name)
+        if archive.path(files.JOB).is_file():
+            found.append((name, _stamp_of(archive) if archive.sealed else None))
     return found
 
 
-def _stamp_of(path: Path) -> Stamp | None:
-    with contextlib.suppress(OSError):
-        status = path.stat()
-        return status.st_mtime_ns, status.st_size, status.st_ino
-    return None
+def _stamp_of(archive: Archive) -> Stamp:
+    stamp: list[int] = []
+    for name in _SHOWN_OF:
+        with contextlib.suppress(OSError):
+            status = archive.path(name).stat()
+            stamp += status.st_mtime_ns, status.st_size, status.st_ino
+    return tuple(stamp)
 
 
 def _read(root: Path) -> Entry:
     archive = Archive(root=root)
     try:
-        published = readable(read_published(archive))
+        return _entry_of(archive)
     except ArchiveError as error:
-        return Entry(run_id=archive.run_id, status="unreadable", headline=error.message)
+        return Entry(run_id=archive.run_id, status="unreadable", headline=printable(error.message))
+
+
+def _entry_of(archive: Archive) -> Entry:
+    result, verdict = read_documents(archive)
+    try:
+        shown = headline(result)
+    except FORM_ERRORS as error:
+        raise other_form(archive, error) from error
     return Entry(
         run_id=archive.run_id,
-        status=str(published.result["status"]),
-        verdict=str(published.verdict["verdict"]),
-        headline=headline(published.result),
+        status=printable(str(result["status"])),
+        verdict=printable(str(verdict["verdict"])),
+        headline=printable(shown),
     )
 
 
@@ -116,44 +132,38 @@ def _head() -> Document:
 
 
 def _index_text(entries: Mapping[str, tuple[Stamp, Entry]]) -> bytes:
-    rows: Iterable[Document] = (
+    rows = (
         {
             "run_id": run_id,
-            "stamp": list(stamp),
+            "stamp": stamp,
             "status": entry.status,
             "verdict": entry.verdict,
             "headline": entry.headline,
         }
         for run_id, (stamp, entry) in entries.items()
     )
-    return "".join(f"{json.dumps(row)}\n" for row in (_head(), *rows)).encode()
+    return "".join(_sealed_line(json.dumps(row)) for row in (_head(), *rows)).encode()
+
+
+def _sealed_line(text: str) -> str:
+    """A line with a digest of itself, so that one that was edited or torn is known."""
+    return f"{sha256_hex(text.encode())[:16]} {text}\n"
 
 
 def _read_index(results_dir: Path) -> dict[str, tuple[Stamp, Entry]]:
-    """What the index knows; lines that are torn or of another form are as if they were missing."""
+    """What the index knows; lines that are torn, edited or foreign are as if they were missing."""
     try:
-        first, *lines = read_text(results_dir / INDEX).splitlines() or [""]
+        lines = read_text(results_dir / INDEX).splitlines(keepends=True)
     except ArchiveError:
         return {}
-    if _parsed(first) != _head():
+    texts = [line[17:-1] for line in lines if line == _sealed_line(line[17:-1])]
+    if not texts or json.loads(texts[0]) != _head():
         return {}
     found = {}
-    for line in lines:
-        row = _parsed(line)
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            time_ns, size, inode = (int(part) for part in row["stamp"])
-            words = {key: row[key] for key in ("run_id", "status", "verdict", "headline")}
-            if all(isinstance(word, str) for word in words.values()):
-                found[words["run_id"]] = ((time_ns, size, inode), Entry(**words))
+    for row in map(json.loads, texts[1:]):
+        stamp = tuple(row.pop("stamp"))
+        found[row["run_id"]] = (stamp, Entry(**row))
     return found
-
-
-def _parsed(line: str) -> Document:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return row if isinstance(row, dict) else {}
 
 
 # ---------------------------------------------------------------- runs by their names

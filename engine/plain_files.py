@@ -121,15 +121,24 @@ def read_bytes(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
 
 def read_text(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
     """A file in UTF-8, as `read_bytes` reads it. Raises ArchiveError."""
+    return _decoded(path, read_bytes(path, limit_bytes))
+
+
+def _decoded(path: Path, data: bytes) -> str:
     try:
-        return read_bytes(path, limit_bytes).decode()
+        return data.decode()
     except UnicodeDecodeError as error:
         raise ArchiveError(f"{path} is not in UTF-8: byte {error.start}") from error
 
 
 def read_json(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> object:
     """The document of a JSON file. Raises ArchiveError with the line and column of a mistake."""
-    text = read_text(path, limit_bytes)
+    return parse_json(path, read_bytes(path, limit_bytes))
+
+
+def parse_json(path: Path, data: bytes) -> object:
+    """The document that the bytes of a file hold, as `read_json` reads it. Raises ArchiveError."""
+    text = _decoded(path, data)
     _refuse_depth(path, text)
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)

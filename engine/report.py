@@ -71,14 +71,19 @@ class Published:
 
 
 def read_published(archive: Archive) -> Published:
-    """The published numbers of a sealed archive. Raises ArchiveError."""
+    """The published numbers of an archive as they can be shown. Raises ArchiveError."""
+    result, verdict = read_documents(archive)
+    return Published(archive=archive, result=_shown(result), verdict=_shown(verdict))
+
+
+def read_documents(archive: Archive) -> tuple[Document, Document]:
+    """Result and verdict as they were sealed. Raises ArchiveError where they are not."""
     if not archive.sealed:
         raise ArchiveError(
             f"{archive.root} is not sealed: its job is still running, or was killed",
             hint=f"mlps resume {archive.root}",
         )
-    result = _shown(files.read_document(archive.path(files.RESULT)))
-    verdict = _shown(files.read_document(archive.path(files.VERDICT)))
+    result, verdict = files.read_sealed(archive, files.RESULT, files.VERDICT)
     required = ("run_id", "benchmark", "status", "metrics", "ranks", "hosts", "failure")
     if not isinstance(result, dict) or any(key not in result for key in required):
         raise ArchiveError(f"{archive.path(files.RESULT)} is no result")
@@ -86,7 +91,7 @@ def read_published(archive: Archive) -> Published:
         raise ArchiveError(f"{archive.path(files.RESULT)} is no result")
     if not isinstance(verdict, dict) or "verdict" not in verdict or "findings" not in verdict:
         raise ArchiveError(f"{archive.path(files.VERDICT)} is no verdict")
-    return Published(archive=archive, result=result, verdict=verdict)
+    return result, verdict
 
 
 def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever JSON an archive holds
@@ -110,12 +115,17 @@ def readable(published: Published) -> Published:
         csv_report([published])
         headline(published.result)
     except FORM_ERRORS as error:
-        raise ArchiveError(
-            f"{published.archive.root}: its results are of another form than this version of mlps "
-            f"writes: {type(error).__name__}: {error}",
-            hint=f"mlps verify {published.archive.root}",
-        ) from error
+        raise other_form(published.archive, error) from error
     return published
+
+
+def other_form(archive: Archive, error: Exception) -> ArchiveError:
+    """Results that this version of mlps cannot show."""
+    return ArchiveError(
+        f"{archive.root}: its results are of another form than this version of mlps "
+        f"writes: {type(error).__name__}: {error}",
+        hint=f"mlps verify {archive.root}",
+    )
 
 
 def write_report(out: TextIO, published: Published) -> None:

@@ -76,28 +76,52 @@ def torn(text):
     return text[:-20]
 
 
+def with_head(**changed):
+    """An index of the same lines under another head."""
+
+    def change(text):
+        head = json.dumps(history._head() | changed)
+        return history._sealed_line(head) + text.partition("\n")[2]
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "again"),
     [
         (torn, 1),
         (lambda text: "", 3),
-        (lambda text: text.replace('"mlps_history": 1', '"mlps_history": 0'), 3),
-        (lambda text: text.replace('"version": "', '"version": "0.'), 3),
+        (with_head(mlps_history=0), 3),
+        (with_head(version="0.0"), 3),
+        (lambda text: text.replace('"mlps_history": 2', '"mlps_history": 0'), 3),
         (lambda text: text + "[[[\nnull\n7\n" + '{"run_id": 3}\n', 0),
-        (lambda text: text.replace('"verdict": "WHATIF"', '"verdict": 7'), 3),
-        (lambda text: text.replace('"stamp": [', '"stamp": ["x", '), 3),
+        (lambda text: text.replace('"verdict": "WHATIF"', '"verdict": "CLOSED"'), 3),
+        (lambda text: text.replace("-other", "-other2", 1), 1),
         (lambda text: "\x00" * 100, 3),
     ],
-    ids=["torn", "empty", "older", "version", "rubbish", "types", "stamps", "zeros"],
+    ids=["torn", "empty", "older", "version", "head", "rubbish", "verdict", "name", "zeros"],
 )
-def test_an_index_that_is_broken_is_made_anew(results, read, change, again):
+def test_an_index_that_is_broken_or_edited_is_made_anew(results, read, change, again):
     first = read_history(results)
     path = results / INDEX
     whole = path.read_text()
     path.write_text(change(whole))
+    assert path.read_text() != whole
     del read[:]
     assert read_history(results) == first
     assert (len(read), path.read_text()) == (again, whole if again else path.read_text())
+
+
+@pytest.mark.parametrize("name", [files.RESULT, files.VERDICT])
+def test_numbers_that_were_edited_after_the_seal_are_not_listed(results, name):
+    read_history(results)
+    path = results / "29990101T000002Z-other" / name
+    text = path.read_text()
+    path.unlink()
+    path.write_text(text.replace("WHATIF", "CLOSED") + "\n")
+    (entry,) = (each for each in read_history(results) if each.status == "unreadable")
+    assert (entry.run_id, entry.verdict) == ("29990101T000002Z-other", None)
+    assert entry.headline == f"{path} is not what was sealed: MANIFEST.sha256 names another digest"
 
 
 def test_a_link_for_an_index_is_not_followed(results, tmp_path):
@@ -118,10 +142,12 @@ def test_without_leave_to_write_there_is_a_history_without_index(results, monkey
     assert not (results / INDEX).exists()
 
 
-def test_what_cannot_be_read_is_told_each_time(results, read):
-    broken = results / "29990101T000001Z-other" / files.RESULT
-    broken.unlink()
-    broken.write_text("{")
+def test_what_cannot_be_read_is_told_each_time(results, read, reseal):
+    one = files.Archive(root=results / "29990101T000001Z-other")
+    for name in (files.RESULT, files.MANIFEST):
+        one.path(name).unlink()
+    one.path(files.RESULT).write_text("{")
+    reseal(one)
     for _ in range(2):
         (entry,) = (each for each in read_history(results) if each.status == "unreadable")
         assert "is no JSON" in entry.headline

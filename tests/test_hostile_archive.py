@@ -234,8 +234,9 @@ def test_a_name_that_is_no_text_is_shown_with_escapes(sealed, mlps):
         assert "xff<script>" in out or "dcff<script>" in out or "%FF%3Cscript%3E" in out
 
 
-def test_texts_of_a_result_move_no_cursor(sealed, edit, mlps):
+def test_texts_of_a_result_move_no_cursor(sealed, edit, reseal, mlps):
     edit(sealed, files.RESULT, lambda result: result.update(benchmark="\x1b[2J\x07<b>é"))
+    reseal(sealed)
     for flag in ((), ("--csv",)):
         code, out, _ = mlps("report", sealed.root, *flag)
         assert (code, "\x1b" in out, "\\x1b[2J\\x07<b>é" in out) == (0, False, True)
@@ -256,8 +257,9 @@ def test_a_stage_that_leads_out_of_the_archive_is_not_followed(sealed, play, mlp
     lambda result: result["metrics"][0].update(values={"read_gib_s": {"mean": 10**400}}),
     lambda result: result.update(failure=3),
 ])  # fmt: skip
-def test_a_result_of_another_form_has_no_report(sealed, edit, mlps, change):
+def test_a_result_of_another_form_has_no_report(sealed, edit, reseal, mlps, change):
     edit(sealed, files.RESULT, change)
+    reseal(sealed)
     code, _, err = mlps("report", sealed.root)
     assert (code, "Traceback" in err) == (6, False)
     assert re.search(rf"{sealed.root}.* (are of another form|is no result)", err)

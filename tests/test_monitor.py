@@ -174,7 +174,7 @@ def test_two_stops_are_one(series):
 # ---------------------------------------------------------------- by a launcher
 
 
-def test_hosts_of_one_launch_are_told_apart_by_their_own_names(series):
+def test_hosts_of_one_launch_are_told_apart_by_their_own_names(series, wait_for):
     hosts = ("node1", "node2.lan", "other")
     words = "".join((FIRST + TICK).replace("vm", host) for host in hosts)
     ends = "".join(END.replace("vm", host) for host in hosts)
@@ -183,6 +183,7 @@ def test_hosts_of_one_launch_are_told_apart_by_their_own_names(series):
     watched = shell(launch, "node1", "node2", has_life_line=False)
     monitor = series.watch(watched, via="launcher")
     monitor.start()
+    wait_for(lambda: len(series.of("node2")) == 2, "all that is said before the end")
     monitor.stop()
     for name in ("node1", "node2"):
         assert [line["kind"] for line in series.of(name)] == ["start", "tick", "end"]

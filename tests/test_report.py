@@ -213,11 +213,24 @@ def test_an_archive_without_a_seal(sealed):
     )
 
 
+@pytest.mark.parametrize("name", [files.RESULT, files.VERDICT])
+def test_numbers_that_were_edited_after_the_seal_are_not_shown(sealed, name):
+    path = sealed.path(name)
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(ArchiveError) as caught:
+        read_published(sealed)
+    assert str(caught.value) == (
+        f"{path} is not what was sealed: MANIFEST.sha256 names another digest\n"
+        f"  hint: mlps verify {sealed.root}"
+    )
+
+
 @pytest.mark.parametrize("name", ["result", "verdict"])
 @pytest.mark.parametrize("content", ["[]", "{}", "null"])
-def test_what_is_no_result_or_verdict(sealed, name, content):
+def test_what_is_no_result_or_verdict(sealed, reseal, name, content):
     path = sealed.path(f"{name}.json")
     path.write_text(content)
+    reseal(sealed)
     with pytest.raises(ArchiveError) as caught:
         read_published(sealed)
     assert str(caught.value) == f"{path} is no {name}"
