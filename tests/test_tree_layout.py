@@ -12,6 +12,8 @@ from upstream_trees import (
     ORG,
     RESULTS,
     RUNS,
+    SYSTEM,
+    TRAINING,
     checkpointing,
     clean_tree,
     training_run,
@@ -163,6 +165,25 @@ def test_a_tree_of_an_older_round_is_judged_and_said_to_be_one(tmp_path):
     ]  # fmt: skip
     (row,) = (group.row for group in groups if group.row)
     assert (row.prefix[4], round(row.values[0], 2)) == ("unet3d-b200", 5.79)
+
+
+def test_a_tree_of_v2_is_read_as_one_of_v3(tmp_path):
+    older = {
+        path: content
+        for path, content in clean_tree().items()
+        if path.startswith((f"{TRAINING}/", f"{CHECKPOINTING}/", f"{ORG}/systems/"))
+        and not path.endswith((".mlps-code-image", "fs_separation.json"))
+    }
+    older[f"{ORG}/systems/{SYSTEM}.yaml"] = {"System": {"name": SYSTEM}, "Nodes": []}
+    older[f"{ORG}/code/README.md"] = "how it was run"
+    groups = [*verify_tree(find_tree(write_tree(tmp_path, older)))]
+    findings = {(each.severity, each.rule) for group in groups for each in group.findings}
+    assert findings == {
+        ("info", "TREE-18"), ("info", "UPS-01"), ("warning", "TREE-10"), ("warning", "TREE-16"),
+        ("error", "TREE-02"), ("error", "SYS-18"), ("error", "CAP-03"),
+    }  # fmt: skip
+    assert "has the layout of v2.0" in str([group.findings for group in groups])
+    assert len([group for group in groups if group.row]) == 2
 
 
 @pytest.mark.skipif(SAMPLES is None, reason="MLPS_PUBLISHED_RESULTS names no published results")

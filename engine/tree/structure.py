@@ -255,10 +255,22 @@ def _judge_top(submitter: Submitter, names: Mapping[str, str]) -> Iterator[Findi
             yield _finding("TREE-02", "error", f"{path}/{name}", f"is a {noun} without a place")
         elif name != lower:
             yield _finding("TREE-05", "warning", f"{path}/{name}", f"is read as {lower}")
-    if submitter.legacy:
+    older = _older_round(submitter, names)
+    if older:
         yield _finding(
-            "TREE-18", "info", path, "has the layout of v1.0; it is judged by the rules of v3.0"
+            "TREE-18", "info", path, f"has the layout of {older}; it is judged by the rules of v3.0"
         )
+
+
+def _older_round(submitter: Submitter, names: Mapping[str, str]) -> str | None:
+    """The round whose layout a submitter's tree has, if that is not v3.0.
+
+    v2.0 names results as v3.0 does; its code stands beside them, and a web form was its
+    submission.yaml.
+    """
+    if submitter.legacy:
+        return "v1.0"
+    return "v2.0" if "code" in names and "submission.yaml" not in names else None
 
 
 def _judge_systems(submitter: Submitter) -> Iterator[Finding]:
