@@ -162,24 +162,25 @@ def _refuse_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-# A string, which ends with the text where it is not closed, or a bracket. Possessive, so that no
-# text makes it go back.
-_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+# All that is no bracket: strings, one of which ends with the text where it is not closed, and what
+# stands between. Possessive, so that no text makes it go back.
+_NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[\]{}]++', re.DOTALL)
+_ONE_KIND = str.maketrans("{}", "[]")
 
 
 def _refuse_depth(path: Path, text: str) -> None:
-    """Count brackets outside of strings, before a parser builds anything from them."""
-    depth = 0
+    """Peel brackets level by level, before a parser builds anything from them."""
     if text.count("[") + text.count("{") <= DEPTH_LIMIT:
         return
-    for found in _BRACKETS.finditer(text):
-        sign = text[found.start()]
-        if sign in "[{":
-            depth += 1
-            if depth > DEPTH_LIMIT:
-                raise ArchiveError(f"{path} is nested deeper than {DEPTH_LIMIT} levels")
-        elif sign in "]}":
-            depth -= 1
+    brackets = _NO_BRACKETS.sub("", text).translate(_ONE_KIND)
+    for _ in range(DEPTH_LIMIT):
+        peeled = brackets.replace("[]", "")
+        if len(peeled) == len(brackets):
+            break
+        brackets = peeled
+    # What is left over is deeper, or was never closed, which a parser tells better.
+    if "[]" in brackets or brackets.count("[") > DEPTH_LIMIT:
+        raise ArchiveError(f"{path} is nested deeper than {DEPTH_LIMIT} levels")
 
 
 def read_yaml(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> object:

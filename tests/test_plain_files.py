@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from deep_trees import deepen
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlps.engine import plain_files
 from mlps.engine.errors import ArchiveError
-from mlps.engine.plain_files import is_junk, parse_yaml, read_bytes, read_json, read_yaml, walk
+from mlps.engine.plain_files import (
+    is_junk,
+    parse_json,
+    parse_yaml,
+    read_bytes,
+    read_json,
+    read_yaml,
+    walk,
+)
 
 
 def test_a_walk_gives_parents_first_and_follows_no_link(tmp_path):
@@ -105,6 +117,30 @@ def test_json_that_is_none(tmp_path, text, message):
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ArchiveError, match=message):
         read_json(path)
+
+
+def depth_of(value):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return int(isinstance(value, dict | list)) + max(map(depth_of, inner), default=0)
+
+
+TEXTS = st.text('[]{}"\\,:a', max_size=5)
+
+
+@given(
+    st.recursive(
+        st.none() | TEXTS,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    )
+)
+def test_the_depth_of_any_document(document):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_files, "DEPTH_LIMIT", 3)
+        if depth_of(document) <= 3:
+            assert parse_json(Path("it"), json.dumps(document).encode()) == document
+        else:
+            with pytest.raises(ArchiveError, match="it is nested deeper than 3 levels"):
+                parse_json(Path("it"), json.dumps(document).encode())
 
 
 def test_brackets_in_strings_are_no_depth(tmp_path):
