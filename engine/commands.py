@@ -178,16 +178,20 @@ def _run(request: Request, notes: Sequence[str], as_json: bool) -> int:
     with catch_stop_requests() as stops, open_display(sys.stderr) as display:
         done = run_job(request, display, stops)
     _show_run(done, as_json)
-    return done.verdict.exit_code
+    return done.exit_code
 
 
 def _show_run(done: Report, as_json: bool) -> None:
     published = read_published(done.archive)
     if as_json:
-        print_json(published.as_document() | {"exit_code": done.verdict.exit_code})
+        print_json(published.as_document() | {"exit_code": done.exit_code})
     else:
         write_report(sys.stdout, published)
     sys.stderr.write(f"archive {done.archive.root}\n")
+    for doubt in done.doubts:
+        sys.stderr.write(f"{doubt}\n")
+    if done.doubts:
+        sys.stderr.write("  hint: mlps verify will refuse this archive; was a clock set meanwhile?\n")
     failure = done.result["failure"]
     if failure is not None:
         logs = done.archive.path(f"stages/{failure['stage']}")

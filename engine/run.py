@@ -23,6 +23,7 @@ from .compose import Composition, Origin
 from .environment import describe_environment, mlps_version
 from .errors import ArchiveError, ComplianceError, Interrupted, MlpsError, PreflightError
 from .evidence import Evidence, overrides_text, read_series_file
+from .evidence_rules import judge_evidence
 from .foreign_evidence import placed_command
 from .foreign_run import Save, Task, run_foreign
 from .host_documents import HostFacts, host_facts_of, hosts_text, totals
@@ -71,11 +72,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A job that has ended: its archive, its verdict, its published numbers."""
+    """A job that has ended: its archive, its verdict, its published numbers.
+
+    `doubts` are what `mlps verify` will hold against the archive although its verdict is good, as
+    where somebody set the clock while the job ran.
+    """
 
     archive: Archive
     verdict: Verdict
     result: Document
+    doubts: tuple[Finding, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """That of the verdict; an archive that will not verify breaks a rule."""
+        return self.verdict.exit_code or (ComplianceError.exit_code if self.doubts else 0)
 
     @property
     def error(self) -> MlpsError | None:
@@ -83,7 +94,7 @@ class Report:
         failure = self.result["failure"]
         if failure is not None:
             return MlpsError(f"stage {failure['stage']} {failure['reason']}: {failure['message']}")
-        found = errors(self.verdict.findings)
+        found = errors([*self.verdict.findings, *self.doubts])
         return MlpsError("; ".join(str(finding) for finding in found)) if found else None
 
 
@@ -488,4 +499,10 @@ def _publish(archive: Archive, evidence: Evidence, display: Display) -> Report:
         # A page is for reading; the numbers do not hang on it, so the archive is sealed without.
         display.say(f"{files.PAGE} was not drawn: {type(error).__name__}: {error}")
     files.seal(archive)
-    return Report(archive=archive, verdict=verdict, result=result)
+    doubts = () if verdict.exit_code else _doubts(archive, evidence)
+    return Report(archive=archive, verdict=verdict, result=result, doubts=doubts)
+
+
+def _doubts(archive: Archive, evidence: Evidence) -> tuple[Finding, ...]:
+    environment = files.read_document(archive.path(files.ENVIRONMENT))
+    return tuple(judge_evidence(evidence, environment))

@@ -296,7 +296,7 @@ class _Task:
             number=number,
             overrides=overrides,
             status=report.verdict.status,
-            exit_code=report.verdict.exit_code,
+            exit_code=report.exit_code,
             archive=str(report.archive.root),
             verdict=report.verdict.name,
             headline=headline(report.result),

@@ -1,8 +1,11 @@
-"""What a job says of its stages while it runs."""
+"""What a job says of its stages while it runs, and of its archive when it has ended."""
 
 from __future__ import annotations
 
 import pytest
+
+from mlps.engine.commands import _show_run
+from mlps.engine.verify import verify_archive
 
 ROOFLINE = {
     "tool": "fio", "read_bytes": 3 * 2**30, "write_bytes": 0, "elapsed_s": 2.0, "cpu_s": 0.1,
@@ -28,3 +31,25 @@ def test_a_search_that_has_ended_shows_its_capacity(play, player, display, searc
     play(player, behaviours={"run-0": {"search": search}}, display=display)
     (line,) = [line for line in display.lines if line.startswith("01-run-0: complete in ")]
     assert line.endswith(", capacity 8.000 requests/s")
+
+
+def test_an_archive_that_will_not_verify_is_told_at_once(play, player, make_result, capsys):
+    compared = make_result()["verify"] | {"bytes": 2**50}
+    report = play(player, behaviours={"run-0": {"verify": compared}})
+    assert (report.verdict.exit_code, report.exit_code) == (0, 7)
+    assert [(doubt.rule, doubt.key) for doubt in report.doubts] == [("EVD-07", "01-run-0")]
+    found = verify_archive(report.archive.root)
+    assert (found.exit_code, found.findings) == (7, report.doubts)
+    _show_run(report, as_json=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"archive {report.archive.root}"
+    assert lines[1].startswith("error EVD-07 01-run-0: ")
+    assert lines[2] == "  hint: mlps verify will refuse this archive; was a clock set meanwhile?"
+
+
+def test_an_archive_that_verifies_is_not_doubted(play, player, capsys):
+    report = play(player)
+    assert (report.exit_code, report.doubts, report.error) == (0, (), None)
+    assert verify_archive(report.archive.root).exit_code == 0
+    _show_run(report, as_json=False)
+    assert capsys.readouterr().err == f"archive {report.archive.root}\n"
