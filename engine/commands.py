@@ -191,7 +191,9 @@ def _show_run(done: Report, as_json: bool) -> None:
     for doubt in done.doubts:
         sys.stderr.write(f"{doubt}\n")
     if done.doubts:
-        sys.stderr.write("  hint: mlps verify will refuse this archive; was a clock set meanwhile?\n")
+        sys.stderr.write(
+            "  hint: mlps verify will refuse this archive; was a clock set meanwhile?\n"
+        )
     failure = done.result["failure"]
     if failure is not None:
         logs = done.archive.path(f"stages/{failure['stage']}")
