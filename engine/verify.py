@@ -176,7 +176,7 @@ class _Check:
             yield Finding(rule=rule, severity="error", key=name, text=error.message)
             return
         if actual != expected:
-            text = f"is not what follows from the evidence: {_difference(actual, expected)}"
+            text = f"is not what follows from the evidence: {first_difference(actual, expected)}"
             yield Finding(rule=rule, severity="error", key=name, text=text)
 
     def _strangers(self) -> Iterator[Finding]:
@@ -264,7 +264,7 @@ class _Check:
             return
         expected = {key: value for key, value in document.items() if key != "evidence"}
         if parts != expected:
-            text = "is not what follows from the evidence: " + _difference(
+            text = "is not what follows from the evidence: " + first_difference(
                 pretty_json(parts), pretty_json(expected)
             )
             yield Finding(rule="EVD-04", severity="error", key=name, text=text)
@@ -283,7 +283,7 @@ def _argv(evidence: Evidence, launch: Launch, outcome: Document) -> bytes:
     return pretty_json(list(launch.argv))
 
 
-def _difference(actual: bytes, expected: bytes) -> str:
+def first_difference(actual: bytes, expected: bytes) -> str:
     """The first line that differs, for a reader who wants to know where to look."""
     pairs: list[tuple[Any, Any]] = list(
         zip(actual.split(b"\n"), expected.split(b"\n"), strict=False)

@@ -17,7 +17,7 @@ from ..evidence import FORM_ERRORS
 from ..plain_files import is_junk, read_bytes, read_yaml, walk
 from ..rules import Finding, errors
 from ..tree.layout import DIVISIONS, Division, is_name
-from ..verify import read_and_verify
+from ..verify import first_difference, read_and_verify
 from .images import read_images
 from .plan import (
     ARCHIVES,
@@ -208,7 +208,7 @@ def _compared(root: Path, name: str, content: bytes) -> Iterator[Finding]:
         yield _error(
             _rule_of(last),
             name,
-            f"is not what follows from the archives: {_where(actual, content)}",
+            f"is not what follows from the archives: {first_difference(actual, content)}",
         )
 
 
@@ -216,16 +216,6 @@ def _rule_of(name: str) -> str:
     if name in TABLES:
         return "SUB-06"
     return "SUB-05" if name == MANIFEST else "SUB-02"
-
-
-def _where(actual: bytes, expected: bytes) -> str:
-    """The first line that differs."""
-    pairs = zip(actual.splitlines(), expected.splitlines(), strict=False)
-    for number, (one, other) in enumerate(pairs, 1):
-        if one != other:
-            told = [text.strip()[:60].decode(errors="replace") for text in (one, other)]
-            return f"line {number} is {told[0]!r}, it must be {told[1]!r}"
-    return f"it has {len(actual)} bytes, it must have {len(expected)}"
 
 
 # ---------------------------------------------------------------- the whole
