@@ -39,6 +39,13 @@ def resume_request(path: Path) -> Request:
 
 @contextmanager
 def _readable(archive: Archive) -> Iterator[None]:
+    """Raises ArchiveError where an archive is not what was sealed, or has another form."""
+    if archive.sealed:
+        for name, text in files.manifest_flaws(archive)[1]:
+            raise ArchiveError(
+                f"{archive.root}: {name} {text}; what was changed is not run again",
+                hint=f"mlps verify {archive.root}",
+            )
     try:
         yield
     except FORM_ERRORS as error:

@@ -55,6 +55,17 @@ def test_rerun_of_a_failed_job_starts_anew(play, player, again):
     assert verify_archive(done.archive.root).exit_code == 0
 
 
+@pytest.mark.parametrize("request_of", [rerun_request, resume_request])
+def test_what_was_changed_after_the_seal_is_not_run_again(sealed, edit, request_of):
+    edit(sealed, files.JOB, lambda job: job.update(seed=7))
+    with pytest.raises(ArchiveError) as caught:
+        request_of(sealed.root)
+    assert str(caught.value) == (
+        f"{sealed.root}: job.json is not what was sealed; what was changed is not run again\n"
+        f"  hint: mlps verify {sealed.root}"
+    )
+
+
 def test_a_finished_job_has_no_rest(sealed):
     with pytest.raises(ArchiveError) as caught:
         resume_request(sealed.root)
@@ -83,9 +94,10 @@ def test_resume_takes_over_what_is_finished_and_uses_the_kept_data(play, player,
     assert verify_archive(done.archive.root).exit_code == 0
 
 
-def test_resume_copies_no_file_that_a_link_leads_to(play, player, again):
+def test_resume_copies_no_file_that_a_link_leads_to(play, player, edit, again):
     changes = {"benchmark.stages": KEEPS, "trials": 3}
     failed = play(player, changes, behaviours={"run-1": "die"}).archive
+    unsealed(failed, edit, host="elsewhere", pid=1, created_unix_s=1.0)
     (failed.path("stages/01-run-0") / "more").symlink_to("/etc/passwd")
     player.behave()
     with pytest.raises(ArchiveError, match="01-run-0/more is not copied: it is no plain file"):
@@ -194,9 +206,10 @@ def test_what_is_no_archive(function, tmp_path):
 
 @pytest.mark.parametrize("function", [rerun_request, resume_request])
 @pytest.mark.parametrize("name", [files.PROVENANCE, files.ENVIRONMENT])
-def test_a_broken_document_is_an_error_not_a_bug(play, player, function, name):
+def test_a_broken_document_is_an_error_not_a_bug(play, player, reseal, function, name):
     archive = play(player, behaviours={"run-0": "die"}).archive
     archive.path(name).write_text("{}")
+    reseal(archive)
     if function is rerun_request and name == files.ENVIRONMENT:
         assert function(archive.root).finished == {}  # needs nothing of it
         return
