@@ -5,6 +5,7 @@ A benchmark of another family says nothing of it: then there are no such setting
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .canonical import Document
@@ -53,16 +54,22 @@ class CheckpointJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointLimits:
-    """What an edition says of the form of a score (Rules 4.6.2, 4.6.3 and 4.7.1)."""
+    """What an edition says of the form of a score (Rules 4.6.2, 4.6.3, 4.7.1 and Table 3)."""
 
     checkpoints: int
     ranks_per_host_over: int
     gap_s_most: float
+    accelerator_memory_gb: Mapping[str, float]
 
 
 def checkpoint_limits(spec: JobSpec) -> CheckpointLimits:
     """The limits of the job's edition."""
-    return CheckpointLimits(**spec.document["edition"]["checkpointing"])
+    return read_limits(spec.document["edition"])
+
+
+def read_limits(edition: Document) -> CheckpointLimits:
+    """The limits as an edition's document holds them."""
+    return CheckpointLimits(**edition["checkpointing"])
 
 
 def checkpoint_jobs(spec: JobSpec) -> tuple[CheckpointJob, ...]:

@@ -232,6 +232,7 @@ JOB_RULES: Mapping[str, Rule] = {
         text="the working set is at least 3 times the memory of the hosts",
         phase="run",
         severity="warning",
+        limits=("memory_times",),
     ),
     "RES-12": Rule(
         text="the fastest core for I/O carried out the operations, with all that it uses",
@@ -280,6 +281,10 @@ JOB_RULES: Mapping[str, Rule] = {
         covers=(
             "3.1.1",
             "3.1.2",
+        ),
+        limits=(
+            "training.steps_per_epoch",
+            "training.memory_times",
         ),
     ),
     "TRN-02": Rule(
@@ -338,12 +343,14 @@ JOB_RULES: Mapping[str, Rule] = {
         severity="warning",
         families=("training",),
         covers=("3.3.3",),
+        limits=("training.memory_of_accelerator_bytes",),
     ),
     "CKP-01": Rule(
         text="the memory of all accelerators holds a checkpoint (Rules 4.3.4)",
         phase="run",
         families=("checkpointing",),
         covers=("4.3.4",),
+        limits=("checkpointing.accelerator_memory_gb",),
     ),
     "CKP-02": Rule(
         text="there are as many accelerators as a score takes (Rules 4.6.1)",
@@ -365,12 +372,14 @@ JOB_RULES: Mapping[str, Rule] = {
         phase="run",
         families=("checkpointing",),
         covers=("4.3.1",),
+        limits=("memory_times",),
     ),
     "CKP-05": Rule(
         text="the first read begins at most 30 s after the last write (Rules 4.7.1)",
         phase="run",
         families=("checkpointing",),
         covers=("4.7.1",),
+        limits=("checkpointing.gap_s_most",),
     ),
     "CKP-06": Rule(
         text="a checkpoint is written once it is durable (Rules 4.3.2)",
@@ -389,12 +398,14 @@ JOB_RULES: Mapping[str, Rule] = {
         phase="run",
         families=("checkpointing",),
         covers=("4.6.3",),
+        limits=("checkpointing.checkpoints",),
     ),
     "CKP-09": Rule(
         text="there are more than 4 accelerators on each host (Rules 4.6.2)",
         phase="run",
         families=("checkpointing",),
         covers=("4.6.2",),
+        limits=("checkpointing.ranks_per_host_over",),
     ),
     "CKP-10": Rule(
         text="nothing else goes on while checkpoints are written and read",
@@ -431,6 +442,7 @@ JOB_RULES: Mapping[str, Rule] = {
         phase="run",
         families=("vectordb",),
         covers=("5.3.1",),
+        limits=("vectordb.runs",),
     ),
     "VDB-06": Rule(
         text="recall is known, is what is asked for, and the same in all trials (Rules 5.3.2)",
@@ -444,7 +456,10 @@ JOB_RULES: Mapping[str, Rule] = {
         phase="run",
         families=("vectordb",),
         covers=("5.3.3",),
-        limits=("vectordb.queries_least",),
+        limits=(
+            "vectordb.queries_least",
+            "vectordb.runtime_s_least",
+        ),
     ),
     "VDB-08": Rule(
         text="the truth is of these vectors and queries, and covers all of them (Rules 5.3.5)",
@@ -479,6 +494,10 @@ JOB_RULES: Mapping[str, Rule] = {
         covers=(
             "5.6.2",
             "5.6.3",
+        ),
+        limits=(
+            "vectordb.closed_backends",
+            "vectordb.closed_indexes",
         ),
     ),
     "EXT-01": Rule(

@@ -31,16 +31,21 @@ NETWORK_LEAST = 0.9
 
 ROOFLINE_TOLERANCE_PCT = 10.0
 
-# The least that a working set may be, in times the memory of all hosts.
-MEMORY_TIMES = 3
-
 NOOP = "noop"
 
 
 def judge_stage_result(
-    name: str, measured: bool, result: Document, memory_bytes: int | None
+    name: str,
+    measured: bool,
+    result: Document,
+    memory_bytes: int | None,
+    *,
+    memory_times: float,
 ) -> list[Finding]:
-    """Findings about what one stage reported; `memory_bytes` is that of all hosts, if known."""
+    """Findings about what one stage reported; `memory_bytes` is that of all hosts, if known.
+
+    `memory_times` is how often a working set must be that memory.
+    """
     if "foreign" in result:
         return list(judge_foreign(name, measured, result))
     if measured and _is_noop(result):
@@ -63,7 +68,7 @@ def judge_stage_result(
         findings += _network(name, result)
         findings += _drift(name, result)
         findings += _load(name, result)
-        findings += _working_set(name, result, memory_bytes)
+        findings += _working_set(name, result, memory_bytes, memory_times)
         findings += _trace(name, result)
     return findings
 
@@ -313,14 +318,16 @@ def _capacity(name: str, search: Document) -> list[Finding]:
     ]
 
 
-def _working_set(name: str, result: Document, memory_bytes: int | None) -> list[Finding]:
+def _working_set(
+    name: str, result: Document, memory_bytes: int | None, memory_times: float
+) -> list[Finding]:
     working_set_bytes = result["details"].get("working_set_bytes")
     if working_set_bytes is None or memory_bytes is None or _writes_checkpoints(result):
         return []
     # Of searches it is told with what keeps memory from answering.
     if vectordb_of(result) is not None:
         return []
-    if working_set_bytes >= MEMORY_TIMES * memory_bytes:
+    if working_set_bytes >= memory_times * memory_bytes:
         return []
     past = _past_memory(result)
     return [
@@ -329,7 +336,7 @@ def _working_set(name: str, result: Document, memory_bytes: int | None) -> list[
             severity="warning" if past is None else "info",
             key=name,
             text=f"the working set is {working_set_bytes / GIB:.2f} GiB, less than "
-            f"{MEMORY_TIMES} x the {memory_bytes / GIB:.2f} GiB of memory of the hosts: "
+            f"{memory_times:g} x the {memory_bytes / GIB:.2f} GiB of memory of the hosts: "
             + (
                 "I/O was buffered, so reads may have come from memory"
                 if past is None

@@ -112,8 +112,14 @@ def _training_job(spec: JobSpec, option: str | None, benchmark: Document) -> Tra
         keeps_cache=reader["cache"] == "keep",
         au_least_pct=benchmark["au_least_pct"],
         host_memory_gib=benchmark["host_memory_gib"],
-        size_rule=SizeRule(**spec.document["edition"]["training"]),
+        size_rule=read_size_rule(spec.document["edition"]),
     )
+
+
+def read_size_rule(edition: Document) -> SizeRule:
+    """How large a dataset must be, as an edition's document holds it."""
+    limits = edition["training"]
+    return SizeRule(steps_per_epoch=limits["steps_per_epoch"], memory_times=limits["memory_times"])
 
 
 def _record_bytes(dataset: Document) -> Fraction:

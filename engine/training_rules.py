@@ -32,9 +32,6 @@ RESIDENT_MOST_PCT = 1.0
 # How far the bytes of an epoch may be from those of the files that it went through.
 BYTES_TOLERANCE = 0.1
 
-# Memory of a client for each accelerator that it simulates (Rules 3.3.3).
-ACCELERATOR_MEMORY_BYTES = 500_000_000
-
 
 def judge_dataset_size(spec: JobSpec, measured_bytes: int | None) -> list[Finding]:
     """Whether the dataset is as large as Rules 3.1.2 ask for, once the hosts were asked."""
@@ -54,17 +51,18 @@ def judge_dataset_size(spec: JobSpec, measured_bytes: int | None) -> list[Findin
 
 
 def judge_client_memory(spec: JobSpec, ranks: int, memory_bytes: int | None) -> Iterator[Finding]:
-    """TRN-09: 0.5 GB of the clients' memory for each accelerator (Rules 3.3.3)."""
+    """TRN-09: memory of the clients for each accelerator that they simulate (Rules 3.3.3)."""
     if memory_bytes is None or not training_jobs(spec):
         return
     each_bytes = memory_bytes / ranks
-    if each_bytes < ACCELERATOR_MEMORY_BYTES:
+    least_bytes = spec.document["edition"]["training"]["memory_of_accelerator_bytes"]
+    if each_bytes < least_bytes:
         yield Finding(
             rule="TRN-09",
             severity="warning",
             key="cluster.ranks_per_host",
             text=f"the hosts have {each_bytes / 1e9:.2f} GB of memory for each of {ranks} "
-            "accelerators, Rules 3.3.3 ask for about 0.5",
+            f"accelerators, Rules 3.3.3 ask for about {least_bytes / 1e9:g}",
         )
 
 

@@ -68,6 +68,11 @@ def by_table(spec: JobSpec, table: VectorTable) -> Severity:
     """How grave it is to miss a value of the edition's; nobody is refused by a provisional one."""
     if spec.division.name == "whatif":
         return "info"
+    return grave_of(table)
+
+
+def grave_of(table: VectorTable) -> Severity:
+    """How grave it is to miss a value of a table: nobody is refused by a provisional one."""
     return "warning" if table.provisional else "error"
 
 

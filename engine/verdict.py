@@ -98,11 +98,14 @@ def judge(evidence: Evidence, result: Document) -> Verdict:
 
 
 def _judge_stages(evidence: Evidence, memory_bytes: int | None) -> Iterator[Finding]:
+    memory_times = evidence.spec.document["edition"]["memory_times"]
     for launch in evidence.plan.launches:
         result = evidence.results.get(launch.name)
         usable = evidence.outcomes[launch.name]["status"] in USABLE
         if result is not None and usable:
-            yield from judge_stage_result(launch.name, launch.measured, result, memory_bytes)
+            yield from judge_stage_result(
+                launch.name, launch.measured, result, memory_bytes, memory_times=memory_times
+            )
 
 
 def _judge_series(evidence: Evidence) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from mlps.engine.schema import check, load_schema
 from mlps.engine.spec import SWEEP_KEYS, build
 from mlps.engine.system_source import judge_described
 from mlps.engine.training_job import training_jobs
+from mlps.engine.training_rules import judge_client_memory
 from mlps.engine.vector_job import vector_table
 
 CONF = packaged_conf()
@@ -298,6 +299,12 @@ def least(spec):
     return training_jobs(job)[0].least_size(2**45).files
 
 
+def client_memory(spec):
+    """What is said of hosts with a TiB of memory for two accelerators, by the edition of a job."""
+    job = official_spec("training/unet3d_b200", {"edition": spec.document["edition"]})
+    return [str(finding) for finding in judge_client_memory(job, 2, 2**40)]
+
+
 def checkpoint_findings(spec):
     """What is said of the form of an official workload, by the edition of a job."""
     changes = {"edition": spec.document["edition"], "cluster.ranks_per_host": 8}
@@ -334,6 +341,7 @@ PARTS = {
     "launcher.parts": SETTING_PARTS,
     "launcher.argv": [*(f"{{{name}}}" for name in NAMES), "{command}"],
 }
+FORM = {"warmup_runs": 1, "runs": 5, "memory_of_accelerator_bytes": 0}
 TWO = [{"name": "a", "set": {}}, {"name": "b", "set": {}}]
 STAGE = {"name": "run", "each": "trial"}
 
@@ -421,12 +429,21 @@ EFFECTS = {
     "edition.name": (CLOSED, "v9", findings),
     "edition.workloads": (CLOSED, ["kvcache/quick"], findings),
     "edition.workloads_open": (OPEN, ["kvcache/quick"], findings),
-    "edition.training": ({}, {"steps_per_epoch": 4, "memory_times": 2}, least),
+    # Of stages that have run; tests/test_run.py has its effect.
+    "edition.memory_times": None,
+    "edition.training": ({}, FORM | {"steps_per_epoch": 4, "memory_times": 2}, least),
     "edition.training.steps_per_epoch": ({}, 40_000_000, least),
     "edition.training.memory_times": ({}, 50, least),
+    # Of trees of other tools; tests/test_tree_rules.py has their effect.
+    "edition.training.warmup_runs": None,
+    "edition.training.runs": None,
+    "edition.training.memory_of_accelerator_bytes": ({}, 2**40, client_memory),
     "edition.checkpointing": (
-        {}, {"checkpoints": 4, "ranks_per_host_over": 9, "gap_s_most": 1}, checkpoint_findings,
+        {},
+        {"checkpoints": 4, "ranks_per_host_over": 9, "gap_s_most": 1, "accelerator_memory_gb": {}},
+        checkpoint_findings,
     ),
+    "edition.checkpointing.accelerator_memory_gb": None,
     "edition.checkpointing.checkpoints": ({}, 4, checkpoint_findings),
     "edition.checkpointing.ranks_per_host_over": ({}, 9, checkpoint_findings),
     "edition.checkpointing.gap_s_most": ({}, 1, checkpoint_limits),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlps.engine.commands import _show_run
+from mlps.engine.units import GIB
 from mlps.engine.verify import verify_archive
 
 ROOFLINE = {
@@ -53,3 +54,16 @@ def test_an_archive_that_verifies_is_not_doubted(play, player, capsys):
     assert verify_archive(report.archive.root).exit_code == 0
     _show_run(report, as_json=False)
     assert capsys.readouterr().err == f"archive {report.archive.root}\n"
+
+
+@pytest.mark.parametrize(("times", "rules"), [(0.5, []), (2, ["RES-11"])], ids=["enough", "less"])
+def test_how_large_a_working_set_must_be_is_the_editions(play, player, times, rules):
+    """Played hosts have 8 GiB of memory."""
+    report = play(
+        player,
+        {"edition.memory_times": times},
+        behaviours={"run-0": {"details": {"working_set_bytes": 8 * GIB}}},
+    )
+    found = [each.rule for each in report.verdict.findings if each.rule == "RES-11"]
+    assert found == rules
+    assert verify_archive(report.archive.root).exit_code == 0

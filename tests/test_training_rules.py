@@ -360,7 +360,7 @@ NOTHING_COMPARED = {"operations": 0, "blocks": 0, "bytes": 0, "mismatches": 0}
 
 
 def of_stage(result, memory_bytes=None):
-    findings = judge_stage_result("r", True, result, memory_bytes)
+    findings = judge_stage_result("r", True, result, memory_bytes, memory_times=3)
     return [(finding.rule, finding.severity) for finding in findings]
 
 

@@ -146,20 +146,19 @@ def test_sarif_names_the_files_of_a_tree(tmp_path, capsys):
 
 
 def test_a_tree_of_an_older_round_is_judged_and_said_to_be_one(tmp_path):
-    run = training_run(RUNS[0])
     legacy = {
-        "Closed/Acme/results/unet3d-b200/runs/run1/summary.json": run["summary.json"],
-        "Closed/Acme/results/unet3d-b200/runs/run1/per_epoch_stats.json": run[
-            "0_per_epoch_stats.json"
-        ],
-        "Closed/Acme/results/unet3d-b200/runs/run1/configs/config.yaml": run[
-            "dlio_config/config.yaml"
-        ],
         "Closed/Acme/systems/unet3d-b200.json": {},
         "Closed/Acme/systems/unet3d-b200.pdf": "%PDF",
     }
+    for number, moment in enumerate(RUNS[1:], 1):
+        run, place = training_run(moment), f"Closed/Acme/results/unet3d-b200/runs/run{number}"
+        legacy |= {
+            f"{place}/summary.json": run["summary.json"],
+            f"{place}/per_epoch_stats.json": run["0_per_epoch_stats.json"],
+            f"{place}/configs/config.yaml": run["dlio_config/config.yaml"],
+        }
     groups = [*verify_tree(find_tree(write_tree(tmp_path, legacy)))]
-    findings = [(each.severity, each.rule) for group in groups for each in group.findings]
+    findings = {(each.severity, each.rule) for group in groups for each in group.findings}
     assert sorted(findings) == [
         ("info", "TREE-18"), ("info", "UPS-01"), ("warning", "TREE-05"),
     ]  # fmt: skip

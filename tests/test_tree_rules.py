@@ -26,6 +26,7 @@ from upstream_trees import (
     write_tree,
 )
 
+from mlps.engine import edition
 from mlps.engine.tree.table import TREE_RULES, UPSTREAM_RULES
 from mlps.engine.tree.verify import verify_tree
 from mlps.engine.tree.walk import find_tree
@@ -335,7 +336,7 @@ FLAWS = {
     "an idle rank": (edit(rank_path(), "summary|cache_stats|storage_entries", 0), "w:RES-10"),
     "vectors lost": (edit(SEARCH_SUMMARY, "inserted_vectors", 999999), "VDB-03"),
     "another index": (edit(SEARCH_SUMMARY, "index_type", "HNSW"), "VDB-04"),
-    "another dimension": (edit(SEARCH_SUMMARY, "dimension", 768), "VDB-02"),
+    "another dimension": (edit(SEARCH_SUMMARY, "dimension", 768), "VDB-02 w:VDB-01"),
     "no recall": (edit(SEARCH_SUMMARY, "recall", None), "VDB-06"),
     "zero recall": (edit(SEARCH_SUMMARY, "recall", 0.0), "VDB-06 w:VDB-06"),
     "a short search": (
@@ -345,7 +346,7 @@ FLAWS = {
             drop(STATISTICS),
             put(STATISTICS, {}),
         ),
-        "VDB-07",
+        "VDB-07 w:VDB-07",
     ),
     "no ground truth": (drop(f"{SEARCH}/result_verdict.json"), "VDB-08"),
     "half a ground truth": (
@@ -373,6 +374,45 @@ def test_a_flaw_gives_its_rule(tmp_path, flaw):
         (LETTERS[word[0]], word[2:]) if ":" in word else ("error", word) for word in words.split()
     }
     assert rules_of(tmp_path, change) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("memory_times", 1000, {("warning", "CKP-04")}),
+        ("training.steps_per_epoch", 10**6, {("error", "TRN-01")}),
+        ("training.memory_times", 1000, {("error", "TRN-01")}),
+        ("training.warmup_runs", 2, {("error", "TREE-07")}),
+        ("training.runs", 4, {("error", "TREE-07")}),
+        ("checkpointing.checkpoints", 9, {("error", "CKP-08")}),
+        ("checkpointing.ranks_per_host_over", 8, {("warning", "CKP-09")}),
+        ("checkpointing.accelerator_memory_gb.b200", 1, {("error", "CKP-01")}),
+        ("vectordb.runs", 4, {("error", "TREE-07")}),
+        ("vectordb.scales", [{"vectors": 1, "dimension": 2}], {("warning", "VDB-01")}),
+        ("vectordb.status", "published", set()),
+        ("vectordb.recall_least", 1.0, {("warning", "VDB-06")}),
+        ("vectordb.queries_least", 10**9, {("warning", "VDB-07")}),
+        ("vectordb.runtime_s_least", 10**6, {("error", "VDB-07")}),
+        ("vectordb.closed_backends", [], {("error", "VDB-13")}),
+        ("vectordb.closed_indexes", [], {("error", "VDB-13")}),
+    ],
+)
+def test_a_tree_is_judged_by_the_limits_of_the_edition(tmp_path, monkeypatch, key, value, expected):
+    document = copy.deepcopy(edition.packaged_edition())
+    *parents, name = key.split(".")
+    part = document
+    for parent in parents:
+        part = part[parent]
+    part[name] = value
+    monkeypatch.setattr(edition, "packaged_edition", lambda: document)
+    assert rules_of(tmp_path, lambda files: None) == expected
+
+
+def test_what_misses_a_value_that_the_rules_have_is_an_error(tmp_path, monkeypatch):
+    document = copy.deepcopy(edition.packaged_edition())
+    document["vectordb"] |= {"status": "published", "recall_least": 1.0}
+    monkeypatch.setattr(edition, "packaged_edition", lambda: document)
+    assert rules_of(tmp_path, lambda files: None) == {("error", "VDB-06")}
 
 
 def test_every_rule_of_trees_has_a_flaw():

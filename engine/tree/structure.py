@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..edition import vector_limits
+from ..edition import training_runs, vector_limits
 from ..rulebook import Severity
 from ..rules import Finding
 from ..tables import numbered
@@ -14,8 +14,6 @@ from .documents import is_metadata
 from .layout import DIVISIONS, MODELS, UNKNOWN, Family, Leaf, is_name, is_timestamp
 from .walk import Submitter, Workload
 
-# Rules 2.1.17: a run that warms up and five that count.
-TRAINING_RUNS = 6
 # Rules 2.1.22: all in one, or writes and then reads.
 CHECKPOINT_RUNS = (1, 2)
 
@@ -110,8 +108,9 @@ def judge_workload(workload: Workload) -> Iterator[Finding]:
             )
     if leaves and leaves[0].layout == 3:
         yield from _judge_model(leaves[0], workload)
-        yield from _judge_phases(workload, leaves)
         yield from _judge_tables(workload, leaves)
+    if leaves:
+        yield from _judge_phases(workload, leaves)
     if not leaves:
         yield _finding("TREE-07", "error", workload.path, "holds no run")
 
@@ -183,16 +182,7 @@ def _judge_phases(workload: Workload, leaves: Sequence[Leaf]) -> Iterator[Findin
     counts: dict[str, int] = {}
     for leaf in leaves:
         counts[leaf.phase] = counts.get(leaf.phase, 0) + 1
-    wanted: Mapping[str, tuple[int, ...]]
-    match leaves[0].family:
-        case "training":
-            wanted = {"datasize": (1,), "datagen": (1,), "run": (TRAINING_RUNS,)}
-        case "checkpointing":
-            wanted = {"": CHECKPOINT_RUNS}
-        case "vectordb":
-            wanted = {"datagen": (1,), "run": (vector_limits().runs,)}
-        case "kvcache":
-            wanted = {"run": (1,)}
+    wanted = _wanted_counts(leaves[0])
     missing = [phase for phase in wanted if phase not in counts]
     if missing:
         yield _finding(
@@ -209,6 +199,22 @@ def _judge_phases(workload: Workload, leaves: Sequence[Leaf]) -> Iterator[Findin
                 f"has {numbered(count, 'directory', 'directories')}{of_phase}, and a score takes "
                 f"{' or '.join(str(number) for number in allowed)}",
             )
+
+
+def _wanted_counts(leaf: Leaf) -> Mapping[str, tuple[int, ...]]:
+    """How many directories a score has of each phase; v1.0 kept none but the runs that count."""
+    warmup, runs = training_runs()
+    match leaf.family:
+        case "training" if leaf.layout != 3:
+            return {"run": (runs,)}
+        case "training":
+            return {"datasize": (1,), "datagen": (1,), "run": (warmup + runs,)}
+        case "checkpointing":
+            return {"": CHECKPOINT_RUNS}
+        case "vectordb":
+            return {"datagen": (1,), "run": (vector_limits().runs,)}
+        case "kvcache":
+            return {"run": (1,)}
 
 
 def _judge_tables(workload: Workload, leaves: Sequence[Leaf]) -> Iterator[Finding]:

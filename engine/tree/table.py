@@ -42,6 +42,7 @@ TREE_RULES: Mapping[str, Rule] = {
         "checkpointing, 5 of vector search",
         phase="package",
         covers=("2.1.13", "2.1.17", "2.1.22", "2.1.23", "5.3.1"),
+        limits=("training.warmup_runs", "training.runs", "vectordb.runs"),
     ),
     "TREE-08": Rule(
         text="the directory of a run is named for its time, YYYYMMDD_HHMMSS",

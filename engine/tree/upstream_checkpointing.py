@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ..canonical import Document
 from ..checkpoint_rules import SUBSET_RANKS
-from ..edition import checkpoint_form
+from ..edition import checkpoint_form, memory_times, official
 from ..rulebook import Severity
 from ..rules import Finding
-from ..stage_rules import MEMORY_TIMES
 from ..units import GIB
 from .documents import (
     LeafDocuments,
@@ -20,21 +20,13 @@ from .documents import (
     text_at,
     value_at,
 )
+from .layout import MODELS
 from .upstream_common import require
 from .upstream_training import declared_memory_bytes, measured_memory_bytes, settings
 
 SUMMARY = "summary.json"
 
-# Rules 4.6.1, and the memory of accelerators of Table 3 in 10^9 bytes.
-CLOSED_RANKS = {"llama3-8b": 8, "llama3-70b": 64, "llama3-405b": 512, "llama3-1t": 1024}
-ACCELERATOR_GB = {"b200": 180, "mi355": 288, "h100": 80, "a100": 80}
-# Table 2 in GiB; a checkpoint is not smaller, but for what its rounding hides.
-TABLE_GIB = {
-    "llama3-8b": 105,
-    "llama3-70b": 912,
-    "llama3-405b": 5.29 * 1024,
-    "llama3-1t": 18 * 1024,
-}
+# A checkpoint is not smaller than Table 2 has it, but for what its rounding hides.
 SIZE_SHARE = 0.03
 # Mean of rates over size by mean time, which spread makes differ.
 RATE_SHARE = 0.05
@@ -75,6 +67,14 @@ def phases_of(leaf: LeafDocuments) -> tuple[str, ...]:
     )
 
 
+def _form_of(model: str) -> Document | None:
+    """Rules 4.6.1 and Table 2 as mlps runs a model: accelerators and GiB of a checkpoint."""
+    if model not in MODELS["checkpointing"]:
+        return None
+    form: Document = official(f"checkpointing/{model.replace('-', '_')}")["accelerator"]
+    return form
+
+
 def _judge_ranks(leaf: LeafDocuments) -> Iterator[Finding]:
     summary, model = leaf.named(SUMMARY), leaf.leaf.model
     ranks, hosts = count_at(summary, "num_accelerators"), count_at(summary, "num_hosts")
@@ -85,7 +85,8 @@ def _judge_ranks(leaf: LeafDocuments) -> Iterator[Finding]:
         yield leaf.finding(
             "UPS-14", "error", f"metadata has {asked} processes, the summary {ranks} accelerators"
         )
-    right = CLOSED_RANKS.get(model)
+    form = _form_of(model)
+    right = None if form is None else form["count"]
     if right is not None and leaf.leaf.division in ("closed", "unknown") and ranks != right:
         if ranks == SUBSET_RANKS:
             yield leaf.finding(
@@ -140,9 +141,10 @@ def _judge_counts(leaf: LeafDocuments, phases: Sequence[str]) -> Iterator[Findin
 def _judge_size(leaf: LeafDocuments) -> Iterator[Finding]:
     size_gib = number_at(leaf.named(SUMMARY), "metric.checkpoint_size_GB")
     ranks = count_at(leaf.named(SUMMARY), "num_accelerators")
-    table_gib = TABLE_GIB.get(leaf.leaf.model)
-    if size_gib is None or table_gib is None:
+    form = _form_of(leaf.leaf.model)
+    if size_gib is None or form is None:
         return
+    table_gib = form["checkpoint_gib"]
     if size_gib < table_gib * (1 - SIZE_SHARE):
         yield leaf.finding(
             "CKP-07",
@@ -151,12 +153,12 @@ def _judge_size(leaf: LeafDocuments) -> Iterator[Finding]:
             file=SUMMARY,
         )
     accelerator = text_at(leaf.metadata, "accelerator").lower()
-    memory_gb = ACCELERATOR_GB.get(accelerator)
+    memory_gb = checkpoint_form().accelerator_memory_gb.get(accelerator)
     if ranks and memory_gb is not None and ranks * memory_gb * 1e9 < size_gib * GIB:
         yield leaf.finding(
             "CKP-01",
             "error",
-            f"{ranks} {accelerator} of {memory_gb} GB do not hold a checkpoint "
+            f"{ranks} {accelerator} of {memory_gb:g} GB do not hold a checkpoint "
             f"of {size_gib:,.2f} GiB (Rules 4.3.4)",
         )
     if memory_gb is None:
@@ -197,16 +199,16 @@ def _judge_rates(leaf: LeafDocuments, phases: Sequence[str]) -> Iterator[Finding
 
 
 def _judge_memory(leaf: LeafDocuments) -> Iterator[Finding]:
-    """CKP-04: data of a client against three times its memory (Rules 4.3.1)."""
+    """CKP-04: data of a client against some times its memory (Rules 4.3.1)."""
     memory = [size for size in (measured_memory_bytes(leaf), declared_memory_bytes(leaf)) if size]
     size_gib = number_at(leaf.named(SUMMARY), "metric.checkpoint_size_GB")
     if not memory or size_gib is None or "load" not in phases_of(leaf):
         return
-    if size_gib * GIB <= MEMORY_TIMES * max(memory):
+    if size_gib * GIB <= memory_times() * max(memory):
         yield leaf.finding(
             "CKP-04",
             "warning",
-            f"a checkpoint of {size_gib:,.2f} GiB is at most {MEMORY_TIMES} "
+            f"a checkpoint of {size_gib:,.2f} GiB is at most {memory_times():g} "
             f"times the memory of {max(memory) / GIB:,.2f} GiB, and nothing shows that caches were "
             "flushed before it was read (Rules 4.3.1)",
         )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
+from ..edition import official
 from ..rulebook import Severity
 from ..rules import Finding
 from ..tables import numbered
@@ -26,19 +27,16 @@ from .upstream_common import flag_values
 
 RANK_FILE = re.compile(r"option_(\d{1,3})/trial_(\d{1,3})/rank_(\d{1,6})/kvcache_results_.*\.json")
 
-TRIALS = 3
 OPTIONS = ("1", "2", "3")
-# Rules 6.3.1.1 by the flags of the program: what each Option fixes.
-FIXED: Mapping[str, Mapping[str, object]] = {
-    "1": {"--model": "llama3.1-8b", "--num-users": 200, "--duration": 300, "--gpu-mem-gb": 0,
-          "--cpu-mem-gb": 0, "--max-concurrent-allocs": 16, "--generation-mode": "none"},
-    "2": {"--model": "llama3.1-8b", "--num-users": 100, "--duration": 300, "--gpu-mem-gb": 0,
-          "--cpu-mem-gb": 4, "--max-concurrent-allocs": 16, "--generation-mode": "none"},
-    "3": {"--model": "llama3.1-70b-instruct", "--num-users": 70, "--duration": 300,
-          "--gpu-mem-gb": 0, "--cpu-mem-gb": 0, "--max-concurrent-allocs": 4,
-          "--generation-mode": "none"},
-}  # fmt: skip
-DURATION_S = 300.0
+# Flags of the program, and the keys of our own suite that they are.
+_FLAGS: Mapping[str, str] = {
+    "--model": "model",
+    "--num-users": "users",
+    "--cpu-mem-gb": "cpu_cache_gib",
+    "--max-concurrent-allocs": "stores_in_flight",
+}
+# Rules 6.3.2.1; a rank adds its number.
+SEED = 42
 
 # Published key, key of a rank's result; sums over ranks, then means over trials.
 _SUMS = (
@@ -60,6 +58,18 @@ _SHOWN = 5
 Rank = tuple[int, int]
 
 
+def fixed(option: str) -> Mapping[str, object]:
+    """What an Option fixes, by the flags of the program (Rules 6.3.1.1)."""
+    suite = official("kvcache")
+    values = suite["options"][int(option) - 1]["set"]
+    return {
+        **{flag: values[key] for flag, key in _FLAGS.items()},
+        "--duration": suite["duration_s"],
+        "--gpu-mem-gb": 0,
+        "--generation-mode": "none",
+    }
+
+
 def summary_of(leaf: LeafDocuments) -> tuple[str, object] | None:
     """The summary under its name of today, or under an older one."""
     if "summary.json" in leaf.documents:
@@ -77,12 +87,13 @@ def judge_run(leaf: LeafDocuments) -> Iterator[Finding]:
     if summary is not None and not mapping_at(summary, "options"):
         yield leaf.finding("UPS-02", "error", "is without options", file=file)
     closed = leaf.leaf.division in ("closed", "unknown")
-    trials = count_at(summary, "trials_per_option") or TRIALS
-    if closed and trials != TRIALS:
+    asked = official("kvcache")["trials"]
+    trials = count_at(summary, "trials_per_option") or asked
+    if closed and trials != asked:
         yield leaf.finding(
             "UPS-12",
             "error",
-            f"has {numbered(trials, 'trial')}, Rules 6.3.2.1 ask for {TRIALS}",
+            f"has {numbered(trials, 'trial')}, Rules 6.3.2.1 ask for {asked}",
             file=file,
         )
     for option in OPTIONS:
@@ -217,6 +228,7 @@ def _judge_results(
     leaf: LeafDocuments, option: str, here: Mapping[Rank, tuple[str, object]], *, closed: bool
 ) -> Iterator[Finding]:
     """One finding for each kind of flaw of an Option's ranks, with the worst of them."""
+    duration_s = official("kvcache")["duration_s"]
     late: list[tuple[float, float, str]] = []
     incomplete, idle, short, seeds = [], [], [], []
     for (_, rank), (name, document) in sorted(here.items()):
@@ -233,12 +245,12 @@ def _judge_results(
             incomplete.append(name)
         elif most is not None and most > elapsed_s:
             late.append((most, elapsed_s, name))
-        if elapsed_s is not None and elapsed_s < DURATION_S * 0.99:
+        if elapsed_s is not None and elapsed_s < duration_s * 0.99:
             short.append((elapsed_s, name))
         if number_at(document, "summary.cache_stats.storage_entries") == 0:
             idle.append(name)
         seed = number_at(document, "seed")
-        if seed is not None and seed not in (42, 42 + rank):
+        if seed is not None and seed not in (SEED, SEED + rank):
             seeds.append((f"{seed:g}", name))
     if incomplete:
         yield leaf.finding(
@@ -264,14 +276,14 @@ def _judge_results(
             "UPS-12",
             "error",
             f"Option {option}: {numbered(len(short), 'rank')} ran for less than "
-            f"{DURATION_S:g} s; the shortest for {elapsed_s:.1f} s",
+            f"{duration_s:g} s; the shortest for {elapsed_s:.1f} s",
             file=name,
         )
     if seeds and closed:
         yield leaf.finding(
             "UPS-12",
             "error",
-            f"Option {option}: seed {seeds[0][0]}, Rules 6.3.2.1 fix 42 plus the rank",
+            f"Option {option}: seed {seeds[0][0]}, Rules 6.3.2.1 fix {SEED} plus the rank",
             file=seeds[0][1],
         )
     if idle:
@@ -305,7 +317,7 @@ def _judge_commands(leaf: LeafDocuments) -> Iterator[Finding]:
         if named is None:
             continue
         option = named.group(1) or named.group(2)
-        for flag, right in FIXED[option].items():
+        for flag, right in fixed(option).items():
             wrong = [value for value in flag_values(command, flag) if not same(value, right)]
             if wrong:
                 yield leaf.finding(

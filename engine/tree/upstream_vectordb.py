@@ -8,6 +8,7 @@ from itertools import pairwise
 from ..edition import vector_limits
 from ..rules import Finding
 from ..units import GIB
+from ..vector_form import grave_of, source_of
 from .documents import (
     LeafDocuments,
     count_at,
@@ -46,10 +47,26 @@ def judge_leaf(leaf: LeafDocuments) -> Iterator[Finding]:
     yield from require(leaf, SUMMARY, (*_LOADED, *(_SEARCHED if runs else ())))
     yield from _judge_load(leaf)
     if runs:
+        yield from _judge_scale(leaf)
         yield from _judge_rates(leaf)
         yield from _judge_recall(leaf)
         yield from _judge_statistics(leaf)
         yield from _judge_truth(leaf)
+
+
+def _judge_scale(leaf: LeafDocuments) -> Iterator[Finding]:
+    """VDB-01: a dataset that the edition scores."""
+    summary, limits = leaf.named(SUMMARY), vector_limits()
+    vectors, dimension = count_at(summary, "num_vectors"), count_at(summary, "dimension")
+    if vectors is None or dimension is None or (vectors, dimension) in limits.scales:
+        return
+    scales = ", ".join(f"{count:,} x {size:,}" for count, size in limits.scales)
+    yield leaf.finding(
+        "VDB-01",
+        grave_of(limits),
+        f"{vectors:,} vectors of {dimension:,} dimensions are none of {scales}{source_of(limits)}",
+        file=SUMMARY,
+    )
 
 
 def _judge_load(leaf: LeafDocuments) -> Iterator[Finding]:
@@ -105,6 +122,10 @@ def _judge_rates(leaf: LeafDocuments) -> Iterator[Finding]:
                 f"a run lasts {took_s:.2f} s, a score takes {least_s:g} s at least",
                 file=SUMMARY,
             )
+    if count is not None:
+        yield from _judge_least(
+            leaf, "VDB-07", "a number of queries", count, vector_limits().queries_least
+        )
     latencies = [(name, value) for name in _ORDERED[1:] if (value := number_at(summary, name))]
     for (lower, one), (higher, other) in pairwise(latencies):
         if one > other:
@@ -144,6 +165,20 @@ def _judge_recall(leaf: LeafDocuments) -> Iterator[Finding]:
             f"recall is {recall:g}; what finds nothing is no search (Rules 5.3.2)",
             file=SUMMARY,
         )
+    else:
+        yield from _judge_least(
+            leaf, "VDB-06", "a mean recall", recall, vector_limits().recall_least
+        )
+
+
+def _judge_least(
+    leaf: LeafDocuments, rule: str, noun: str, value: float, least: float
+) -> Iterator[Finding]:
+    """A value of the edition's table; nobody is refused by a provisional one."""
+    limits = vector_limits()
+    if value < least:
+        text = f"{noun} of {value:,g} is less than {least:,g}{source_of(limits)}"
+        yield leaf.finding(rule, grave_of(limits), text, file=SUMMARY)
 
 
 def _judge_statistics(leaf: LeafDocuments) -> Iterator[Finding]:
