@@ -78,7 +78,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _check(path: Path, against: Path | None, *, as_json: bool) -> int:
     found = read_system(path)
-    findings = judge_system(found.description, where=found.where)
+    findings = judge_system(found.description, name=found.option, where=found.where)
     has_form = not any(each.rule in ("SYS-18", "SYS-19") for each in findings)
     description = normalised(found.description)[0]
     hosts = None if against is None else _hosts_of(against)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import textwrap
 
 import pytest
 from facts_of_hosts import facts_of
@@ -205,6 +206,14 @@ def test_a_description_without_flaws(system, tmp_path):
     )
     (tmp_path / "mysystem.yaml").write_text(text_of("cloud"))
     assert system("check", "mysystem.yaml")[:2] == (0, "mysystem.yaml: no flaws\n")
+
+
+def test_an_option_whose_name_is_not_that_of_its_description(system, tmp_path):
+    inner = textwrap.indent(text_of("cloud"), "  ")
+    (tmp_path / "x.yaml").write_text(f"name: other\nfile: null\ndescription:\n{inner}")
+    code, out, _ = system("check", "x.yaml")
+    assert code == 7
+    assert "SYS-22 system_under_test.solution.submission_name: 'mysystem', but " in out
 
 
 def test_a_warning_is_no_error(system, tmp_path):
