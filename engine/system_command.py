@@ -108,8 +108,8 @@ def _check(path: Path, against: Path | None, *, as_json: bool) -> int:
 def _write_check(path: Path, findings: Sequence[Finding], drift: Sequence[str]) -> None:
     out = sys.stdout
     counts = ", ".join(
-        numbered(count, kind)
-        for kind in ("error", "warning")
+        numbered(count, word)
+        for kind, word in (("error", "error"), ("warning", "warning"), ("info", "remark"))
         if (count := sum(1 for each in findings if each.severity == kind))
     )
     out.write(f"{path}: {counts or 'no flaws'}\n")

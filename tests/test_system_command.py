@@ -208,6 +208,13 @@ def test_a_description_without_flaws(system, tmp_path):
     assert system("check", "mysystem.yaml")[:2] == (0, "mysystem.yaml: no flaws\n")
 
 
+def test_a_remark_is_counted(system, tmp_path):
+    text = text_of("cloud").replace("type: ethernet", "type: Ethernet", 1)
+    (tmp_path / "x.yaml").write_text(text)
+    code, out, _ = system("check", "x.yaml")
+    assert (code, out.splitlines()[0]) == (0, "x.yaml: 1 remark")
+
+
 def test_an_option_whose_name_is_not_that_of_its_description(system, tmp_path):
     inner = textwrap.indent(text_of("cloud"), "  ")
     (tmp_path / "x.yaml").write_text(f"name: other\nfile: null\ndescription:\n{inner}")
