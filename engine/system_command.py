@@ -77,7 +77,11 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _check(path: Path, against: Path | None, *, as_json: bool) -> int:
-    found = read_system(path)
+    try:
+        found = read_system(path)
+    except ArchiveError as error:
+        # What somebody writes is configuration, not evidence of a run.
+        raise ConfigError(error.message, hint=error.hint) from error
     findings = judge_system(found.description, name=found.option, where=found.where)
     has_form = not any(each.rule in ("SYS-18", "SYS-19") for each in findings)
     description = normalised(found.description)[0]

@@ -223,6 +223,49 @@ def test_an_option_whose_name_is_not_that_of_its_description(system, tmp_path):
     assert "SYS-22 system_under_test.solution.submission_name: 'mysystem', but " in out
 
 
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("none.yaml", None, "none.yaml cannot be read: No such file or directory"),
+        (".", None, ". cannot be read: Is a directory"),
+        # Not even the administrator can read it.
+        ("/proc/self/mem", None, "/proc/self/mem cannot be read: Input/output error"),
+        ("x", b"\x7fELF\x80", "x is not in UTF-8: byte 4"),
+        ("x", b"a:\n  b: \0", "x is no YAML: line 2 column 6: U+0000: "),
+        ("x", b"a:\n  b: c: d", "x is no YAML: line 2 column 7: mapping values are not allowed"),
+        ("x", b"System: {}", "x describes no system: it has no system_under_test"),
+    ],
+    ids=[
+        "missing", "directory", "unreadable", "binary", "zeros", "no YAML",
+        "older form",
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_judged(system, tmp_path, path, content, message):
+    if content is not None:
+        (tmp_path / path).write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        system("check", path)
+    assert caught.value.exit_code == 2
+    assert caught.value.message.startswith(message)
+    assert "\n" not in caught.value.message
+
+
+def test_a_file_that_may_not_be_read(system, tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(text_of("cloud"))
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("the administrator may read every file")
+    with pytest.raises(ConfigError, match=r"x\.yaml cannot be read: Permission denied"):
+        system("check", "x.yaml")
+
+
+def test_an_archive_that_is_none_is_no_configuration(system, tmp_path):
+    (tmp_path / "x.yaml").write_text(text_of("cloud"))
+    with pytest.raises(ArchiveError, match="none"):
+        system("check", "x.yaml", "--against", "none")
+
+
 def test_a_warning_is_no_error(system, tmp_path):
     text = text_of("cloud").replace("    availability: available\n", "")
     (tmp_path / "x.yaml").write_text(text)
