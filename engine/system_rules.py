@@ -89,7 +89,7 @@ SYSTEM_RULES: Mapping[str, Rule] = {
         text="the number of clients is that of the hosts that ran", phase="run", covers=("2.1.9",)
     ),
     "SYS-25": Rule(
-        text="the hosts have the memory of the clients that are described, within 10 %",
+        text="hosts have the memory of the clients that are described, within 10 %",
         phase="run",
     ),
     "SYS-26": Rule(
