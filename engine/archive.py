@@ -19,6 +19,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -139,6 +140,29 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that must not exist yet, and the directories above it; on failure none of them.
+
+    Raises ArchiveError.
+    """
+    try:
+        with ExitStack() as undo:
+            for directory in reversed(path.parents):
+                if not directory.exists():
+                    directory.mkdir()
+                    undo.callback(directory.rmdir)
+            with path.open("xb") as file:
+                undo.callback(path.unlink)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            undo.pop_all()
+    except FileExistsError as error:
+        raise ArchiveError(f"{error.filename} exists, and is not written over") from error
+    except OSError as error:
         raise _unwritable(path, error) from error
 
 

@@ -5,6 +5,7 @@ What an archive of this program holds is read by `archive`; this is for what som
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import yaml
+from yaml.reader import ReaderError
 
 from .errors import ArchiveError
 
@@ -113,7 +115,9 @@ def read_bytes(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
                 raise ArchiveError(f"{path} is no regular file")
             data = file.read(limit_bytes + 1)
     except OSError as error:
-        raise ArchiveError(f"{path} cannot be read: {error.strerror}") from error
+        is_link = error.errno == errno.ELOOP and path.is_symlink()
+        reason = "it is a link, and none is followed" if is_link else error.strerror
+        raise ArchiveError(f"{path} cannot be read: {reason}") from error
     if len(data) > limit_bytes:
         raise ArchiveError(f"{path} has more than {limit_bytes >> 20} MiB, which is not read")
     return data
@@ -211,6 +215,12 @@ def _parsed(text: str, origin: str) -> tuple[yaml.Node | None, object]:
         place = f"line {mark.line + 1} column {mark.column + 1}: " if mark else ""
         problem = error.problem or error.context
         raise ArchiveError(f"{origin} is no YAML: {place}{problem}") from error
+    except ReaderError as error:
+        # Its position counts bytes or letters, as the parser is in C or not; the first is meant.
+        before = text.partition(chr(error.character))[0]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        place = f"line {line} column {column}: U+{error.character:04X}"
+        raise ArchiveError(f"{origin} is no YAML: {place}: {error.reason}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ArchiveError(f"{origin} is no YAML: {error}") from error
 

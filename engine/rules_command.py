@@ -30,16 +30,17 @@ def rules(arguments: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         print_json(rules_document(rows, edition))
         return 0
-    for number, (header, table) in enumerate(_tables(rows, edition)):
+    for number, (header, table) in enumerate(_tables(rows, edition, family)):
         sys.stdout.write("\n" if number else "")
-        write_table(sys.stdout, header, table)
+        write_table(sys.stdout, header, table, prose=True)
     return 0
 
 
 def _tables(
-    rows: dict[str, Rule], edition: dict[str, EditionRule]
+    rows: dict[str, Rule], edition: dict[str, EditionRule], family: str | None
 ) -> Iterator[tuple[Row, list[Row]]]:
-    yield ("rule", "judged", "at most", "families", "what it demands"), [*_rule_rows(rows)]
+    demands: list[Row] = [*_rule_rows(rows, families=family is None)]
+    yield ("rule", "judged", "at most", "what it demands"), demands
     yield ("v3.0", "judged by", "what the edition asks for"), [*edition_rows(edition)]
     yield ("v3.0", "why it is not judged, or what side is taken"), [*remark_rows(edition)]
 
@@ -77,9 +78,10 @@ def rules_document(rows: dict[str, Rule], edition: dict[str, EditionRule]) -> Do
     }
 
 
-def _rule_rows(rows: dict[str, Rule]) -> Iterator[tuple[str, ...]]:
+def _rule_rows(rows: dict[str, Rule], *, families: bool) -> Iterator[tuple[str, ...]]:
     for name, rule in rows.items():
-        yield name, rule.phase, rule.severity, ", ".join(rule.families) or "all", rule.text
+        of = f"{', '.join(rule.families)}: " if families and rule.families else ""
+        yield name, rule.phase, rule.severity, of + rule.text
 
 
 def edition_rows(edition: dict[str, EditionRule]) -> Iterator[tuple[str, ...]]:

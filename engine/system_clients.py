@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -187,8 +187,22 @@ def client_drift(clients: Sequence[Document], hosts: HostFacts) -> list[str]:
     said = sorted((_comparable(node) for node in clients_of(hosts)), key=canonical_json)
     told = sorted((_comparable(node) for node in clients), key=canonical_json)
     told = [_leaving(node, said[min(i, len(said) - 1)]) for i, node in enumerate(told)]
-    left, right = (pretty_json(nodes).decode().splitlines() for nodes in (told, said))
+    # People describe some settings, and another kernel has others: what both tell is compared.
+    known = _settings(told) & _settings(said)
+    left, right = (
+        pretty_json([_with_settings(node, known) for node in nodes]).decode().splitlines()
+        for nodes in (told, said)
+    )
     return list(difflib.unified_diff(left, right, "described", "hosts", lineterm="", n=1))
+
+
+def _settings(nodes: Sequence[Document]) -> set[str]:
+    return {name for node in nodes for name in node["sysctl"]}
+
+
+def _with_settings(node: Document, names: Collection[str]) -> Document:
+    settings = node["sysctl"].items()
+    return node | {"sysctl": {name: value for name, value in settings if name in names}}
 
 
 def _comparable(node: Document) -> Document:
@@ -205,6 +219,11 @@ def _comparable(node: Document) -> Document:
         "memory_capacity": chassis.get("memory_capacity"),
         "operating_system": f"{system['name']} {system['version']}",
         "networking": sorted(networks, key=canonical_json),
+        "sysctl": {
+            each["name"]: " ".join(str(each["value"]).split())
+            for each in node.get("sysctl", [])
+            if any(fnmatchcase(each["name"], form) for form in SYSCTLS)
+        },
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +13,11 @@ from . import archive as files
 from .arguments import Parser, print_json
 from .canonical import Document
 from .commands import ask_cluster
+from .compose import parse_overrides
 from .errors import ArchiveError, ConfigError
 from .evidence import read_hosts_file
 from .host_documents import HostFacts
+from .options import find_options
 from .plain_files import located_yaml
 from .rules import Finding, errors
 from .schema import Schema, describe, load_schema
@@ -23,10 +27,13 @@ from .system_power import footprint
 from .system_rules import judge_system, normalised
 from .tables import numbered
 
+# Also the name of a directory of results and of its description (Rules 2.1.8).
+_NAME_LIMIT = 128
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_NAME_LIMIT - 1}}}")
+_INIT = "mlps system init mysystem"
+
 _HEAD = """\
 # {name}, the system under test: fill in what is null, and take out what does not hold.
-name: {name}
-file: null
 """
 
 
@@ -70,8 +77,12 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _check(path: Path, against: Path | None, *, as_json: bool) -> int:
-    found = read_system(path)
-    findings = judge_system(found.description, where=found.where)
+    try:
+        found = read_system(path)
+    except ArchiveError as error:
+        # What somebody writes is configuration, not evidence of a run.
+        raise ConfigError(error.message, hint=error.hint) from error
+    findings = judge_system(found.description, name=found.option, where=found.where)
     has_form = not any(each.rule in ("SYS-18", "SYS-19") for each in findings)
     description = normalised(found.description)[0]
     hosts = None if against is None else _hosts_of(against)
@@ -101,8 +112,8 @@ def _check(path: Path, against: Path | None, *, as_json: bool) -> int:
 def _write_check(path: Path, findings: Sequence[Finding], drift: Sequence[str]) -> None:
     out = sys.stdout
     counts = ", ".join(
-        numbered(count, kind)
-        for kind in ("error", "warning")
+        numbered(count, word)
+        for kind, word in (("error", "error"), ("warning", "warning"), ("info", "remark"))
         if (count := sum(1 for each in findings if each.severity == kind))
     )
     out.write(f"{path}: {counts or 'no flaws'}\n")
@@ -118,8 +129,9 @@ def _hosts_of(path: Path) -> HostFacts:
 
 
 def _init(options: argparse.Namespace, overrides: Sequence[str], dirs: Sequence[Path]) -> int:
+    _refuse_name(options.name)
     target = options.out or Path("conf/system") / f"{options.name}.yaml"
-    if target.exists():
+    if os.path.lexists(target):
         raise ConfigError(f"{target} exists, and is not written over", hint="--out FILE")
     if options.source is not None:
         hosts = _hosts_of(options.source)
@@ -128,25 +140,39 @@ def _init(options: argparse.Namespace, overrides: Sequence[str], dirs: Sequence[
     if not hosts.facts:
         raise ArchiveError("no host states its facts", hint="mlps facts says why")
     description = {ROOT: _skeleton(options.name, options.deployment, hosts)}
-    text = (
-        _HEAD.format(name=options.name)
-        + files.to_yaml({"description": description}, in_order=True).decode()
-    )
+    option = {"name": options.name, "file": None, "description": description}
+    text = _HEAD.format(name=options.name) + files.to_yaml(option, in_order=True).decode()
     blank = list(_blank_lines(text))
     lines = text.splitlines()
-    for number, key, expected in blank:
+    for number, _, expected in blank:
         lines[number - 1] += f"  # {expected}" if expected else ""
-        sys.stderr.write(f"to be filled in: {key}: {expected}\n")
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-    except FileExistsError as error:
-        raise ConfigError(f"{target} exists, and is not written over") from error
+        files.write_new(target, "\n".join([*lines, ""]).encode())
+    except ArchiveError as error:
+        hint = "--out FILE, in a directory that can be written to"
+        raise ConfigError(error.message, hint=hint) from error
+    for _, key, expected in blank:
+        sys.stderr.write(f"to be filled in: {key}: {expected}\n")
     sys.stderr.write(
         f"{len(blank)} fields of {target} are left; then: mlps system check {target}\n"
     )
     return 0
+
+
+def _refuse_name(name: str) -> None:
+    """Refuse what is no file's name without its ending, and what `system=NAME` cannot choose."""
+    wrong = None
+    if not _NAME.fullmatch(name):
+        wrong = "expected letters, digits, '.', '_' and '-', the first a letter or a digit, "
+        wrong += f"at most {_NAME_LIMIT} of them"
+    elif name.endswith(".yaml"):
+        wrong = "expected a name without its ending"
+    elif not isinstance(parse_overrides([f"system={name}"], multirun=False)[0].value(), str):
+        wrong = f"system={name} would be read as a number, a truth value or null, not as a name"
+    elif any(name == option.name for option in find_options("system", ())):
+        wrong = "mlps has a packaged option of that name, which a file cannot replace"
+    if wrong is not None:
+        raise ConfigError(f"mlps system init: NAME is {name!r}: {wrong}", hint=_INIT)
 
 
 def _skeleton(name: str, deployment: str, hosts: HostFacts) -> Document:

@@ -18,11 +18,21 @@ ROOT = "system_under_test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemFile:
-    """A description, and where each dotted key of it stands: `file:line`."""
+    """A description, and where each dotted key of it stands: `file:line`.
+
+    `option` is the name that an option of the group gives its system; a file as a submission has it
+    gives none, and is named for its system itself (Rules 2.1.8).
+    """
 
     path: Path
+    option: str | None
     description: Document
     where: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """What the system is called."""
+        return self.path.stem if self.option is None else self.option
 
 
 def read_system(path: Path) -> SystemFile:
@@ -32,8 +42,9 @@ def read_system(path: Path) -> SystemFile:
     """
     text = read_text(path, SIZE_LIMIT_BYTES)
     document, lines = located_yaml(text, str(path))
-    prefix = ""
+    prefix, option = "", None
     if isinstance(document, dict) and ROOT not in document and "description" in document:
+        option = document.get("name")
         document, prefix = document["description"], "description."
     if not isinstance(document, dict) or ROOT not in document:
         raise ArchiveError(
@@ -46,7 +57,12 @@ def read_system(path: Path) -> SystemFile:
         if key.startswith(prefix)
     }
     description: Document = {str(key): _plain(value) for key, value in document.items()}
-    return SystemFile(path=path, description=description, where=where)
+    return SystemFile(
+        path=path,
+        option=option if isinstance(option, str) else None,
+        description=description,
+        where=where,
+    )
 
 
 def _plain(value: object) -> object:

@@ -89,7 +89,7 @@ SYSTEM_RULES: Mapping[str, Rule] = {
         text="the number of clients is that of the hosts that ran", phase="run", covers=("2.1.9",)
     ),
     "SYS-25": Rule(
-        text="the hosts have the memory of the clients that are described, within 10 %",
+        text="hosts have the memory of the clients that are described, within 10 %",
         phase="run",
     ),
     "SYS-26": Rule(
@@ -98,6 +98,10 @@ SYSTEM_RULES: Mapping[str, Rule] = {
     "SYS-27": Rule(
         text="the clients that are described are what the hosts say of themselves",
         phase="run", severity="warning",
+    ),
+    "SYS-28": Rule(
+        text="the machines that are remote storage are described",
+        phase="package", severity="warning",
     ),
 }  # fmt: skip
 
@@ -333,12 +337,23 @@ def _judge_solution(solution: Document, name: str | None) -> Iterator[Finding]:
             yield _finding("SYS-23", f"{key}.{field}", "missing", severity="warning")
 
 
+def _no_storage(location: str, deployment: str) -> Finding:
+    """The edition lets product nodes out, but only a provider's service has none to describe."""
+    if deployment == "onprem":
+        text = f"missing: storage is {location}, so that its rack units and power count for nothing"
+        return _finding("SYS-28", f"{ROOT}.product_nodes", text, severity="warning")
+    text = f"missing: storage is {location}; right only where all of it is the provider's service"
+    return _finding("SYS-28", f"{ROOT}.product_nodes", text, severity="info")
+
+
 def _judge_networks(system: Document) -> Iterator[Finding]:
     location = system["solution"]["architecture"]["storage_location"]
     if location == "local":
         if system.get("product_switches"):
             yield _finding("SYS-17", f"{ROOT}.product_switches", "storage is local")
         return
+    if not system.get("product_nodes"):
+        yield _no_storage(location, system["deployment"])
     for kind, rule in (("product_nodes", "SYS-15"), ("clients", "SYS-16")):
         for key, node in _nodes(system, kind):
             if not node.get("networking"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from .canonical import Document
 from .compose import Composition, Origin
 from .errors import ArchiveError, Problem
 from .host_documents import HostFacts
@@ -17,28 +18,36 @@ from .system_rules import judge_system, normalised
 
 
 def find_description(composition: Composition) -> Composition:
-    """The composition with the description that `system.file` names, or with a problem more."""
+    """The composition with the description that `system.file` names, or with a problem more.
+
+    The system is called what the file calls it, unless the job has a name for it.
+    """
     system = composition.values.get("system")
     if not isinstance(system, dict) or not isinstance(system.get("file"), str):
         return composition
-    origin = composition.origins.get("system.file")
+    told = composition.origins.get("system.file")
     try:
         if system.get("description") is not None:
             raise ArchiveError("a description comes from a file or stands in the option, not both")
-        found = read_system(Path(system["file"])).description
+        found = read_system(Path(system["file"]))
     except ArchiveError as error:
         problem = Problem(
             key="system.file",
             text=error.message,
-            where="" if origin is None else origin.where,
+            where="" if told is None else told.where,
             hint=error.hint,
         )
         return replace(composition, problems=(*composition.problems, problem))
-    where = f"file {system['file']}"
+    values: Document = {"description": found.description}
+    named = composition.origins.get("system.name")
+    # The packaged option's name says that there is no description.
+    if named is None or named.kind == "packaged":
+        values["name"] = found.name
+    origin = Origin(kind="found", where=f"file {system['file']}")
     return replace(
         composition,
-        values=composition.values | {"system": system | {"description": found}},
-        origins=composition.origins | {"system.description": Origin(kind="found", where=where)},
+        values=composition.values | {"system": system | values},
+        origins=composition.origins | {f"system.{key}": origin for key in values},
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from typing import TextIO
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Literal, TextIO
 
 Row = Sequence[str]
 
@@ -13,20 +14,41 @@ Row = Sequence[str]
 ROWS_SHOWN = 10
 
 
+# Prose is wrapped within this many signs, but its column never has fewer than the least.
+PROSE_WIDTH = 100
+_PROSE_LEAST = 30
+
+
 def write_table(
-    out: TextIO, header: Row, rows: Sequence[Row], *, right: Sequence[int] = ()
+    out: TextIO, header: Row, rows: Sequence[Row], *, right: Sequence[int] = (), prose: bool = False
 ) -> None:
-    """Write a table; columns whose index is in `right` hold numbers."""
+    """Write a table; columns whose index is in `right` hold numbers.
+
+    With `prose` the last column is wrapped and no other is, so that a row is found by how it
+    begins. Without it, every row is one line where there is no terminal, for programs to read.
+    """
     if out.isatty():
-        _write_rich(out, header, rows, right)
+        _write_rich(out, header, rows, right, prose)
         return
     widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
+    if prose:
+        room = max(PROSE_WIDTH - sum(width + 2 for width in widths[:-1]), _PROSE_LEAST)
+        rows = [line for row in rows for line in _wrapped(row, room)]
+        widths[-1] = room
     for row in (header, *rows):
         cells = [
             cell.rjust(width) if index in right else cell.ljust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         out.write("  ".join(cells).rstrip() + "\n")
+
+
+def _wrapped(row: Row, room: int) -> Iterator[Row]:
+    """The row with its last cell in as many lines as it takes; what follows the first is below."""
+    *cells, text = row
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    yield *cells, lines[0]
+    yield from ((*("" for _ in cells), line) for line in lines[1:])
 
 
 def write_styled(out: TextIO, style: str, text: str, rest: str) -> None:
@@ -82,7 +104,9 @@ def csv_text(header: Row, rows: Sequence[Row]) -> str:
     return buffer.getvalue()
 
 
-def _write_rich(out: TextIO, header: Row, rows: Sequence[Row], right: Sequence[int]) -> None:
+def _write_rich(
+    out: TextIO, header: Row, rows: Sequence[Row], right: Sequence[int], prose: bool
+) -> None:
     from rich.box import SIMPLE_HEAD  # imported late: redirected output needs none of it
     from rich.console import Console
     from rich.table import Table
@@ -90,7 +114,9 @@ def _write_rich(out: TextIO, header: Row, rows: Sequence[Row], right: Sequence[i
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index in right else "left", overflow="fold")
+        whole = prose and index < len(header) - 1
+        justify: Literal["left", "right"] = "right" if index in right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(file=out).print(table)

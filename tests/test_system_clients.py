@@ -83,6 +83,22 @@ def test_memory_within_10_percent_is_the_same():
     assert found(described(clients__0__chassis__memory_capacity=470), EIGHT) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rules"),
+    [
+        ("vm.dirty_ratio", "40", ["SYS-27"]),
+        ("vm.dirty_ratio", 20, []),
+        ("vm.dirty_ratio", "20\t", []),
+        ("vm.dirty_bytes", "1", []),
+        ("fs.nr_open", "1", []),
+    ],
+    ids=["other", "number", "blanks", "hosts do not tell", "of no interest"],
+)
+def test_settings_that_description_and_hosts_tell_are_compared(name, value, rules):
+    told = [{"name": name, "value": value}]
+    assert found(described(clients__0__sysctl=told), EIGHT) == rules
+
+
 def test_drift_is_a_diff_and_its_first_line_is_told():
     document = described(clients__0__chassis__cpu_cores=60)
     drift = client_drift(document["system_under_test"]["clients"], EIGHT)

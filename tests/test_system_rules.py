@@ -71,6 +71,8 @@ CASES = [
     ("SYS-20", "cloud", {"clients__0__networking__0__type": "Ethernet"}),
     ("SYS-21", "onprem", {"clients__0__chassis__power": ABSENT, "rack_power_supplies": RACKS}),
     ("SYS-23", "cloud", {"solution__usable_capacity_tib": ABSENT}),
+    ("SYS-28", "onprem", {"product_nodes": ABSENT, "total_rack_units": 1}),
+    ("SYS-28", "onprem", {"product_nodes": [], "total_rack_units": 1}),
 ]
 
 
@@ -89,6 +91,24 @@ def test_one_change_gives_one_rule(rule, kind, changes):
 def test_the_name_must_be_that_of_the_system():
     assert rules(described("cloud"), name="other") == ["SYS-22"]
     assert rules(described("cloud"), name="mysystem") == []
+
+
+def test_a_service_of_a_cloud_has_no_machines_to_describe():
+    (finding,) = judge_system(described("cloud", product_nodes=ABSENT))
+    assert (finding.rule, finding.severity) == ("SYS-28", "info")
+    assert finding.key == "system_under_test.product_nodes"
+
+
+@pytest.mark.parametrize("location", ["local", "remote_and_local"])
+def test_only_storage_that_is_remote_has_machines_of_its_own(location):
+    changes = {
+        "product_nodes": ABSENT,
+        "product_switches": ABSENT,
+        "total_rack_units": 0,
+        "solution__architecture__storage_location": location,
+    }
+    found = rules(described("onprem", **changes))
+    assert found == ([] if location == "local" else ["SYS-28"])
 
 
 def test_both_on_premises_and_remapping_are_fine():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 from official_jobs import official_spec
 from systems import described, text_of
 from test_system_clients import EIGHT
 
-from mlps.engine.compose import compose
+from mlps.engine.compose import Origin, compose
 from mlps.engine.errors import ConfigError
 from mlps.engine.jobs import prepare
 from mlps.engine.system_source import find_description, judge_described
@@ -52,13 +54,65 @@ def test_one_without_its_form_is_not_compared_with_hosts():
 def test_a_file_stands_in_the_job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "filer.yaml").write_text(text_of("onprem"))
-    words = ["benchmark=kvcache/quick", "system.file=filer.yaml", "system.name=filer"]
-    job = prepare(words)
-    system = job.spec.document["system"]
-    assert system["file"] == str(tmp_path / "filer.yaml")
-    assert system["description"] == described("onprem")
-    assert job.composition.origins["system.description"].kind == "found"
+    job = prepare(["benchmark=kvcache/quick", "system.file=filer.yaml"])
+    path = tmp_path / "filer.yaml"
+    description = described("onprem")
+    found = {"name": "filer", "file": str(path), "description": description}
+    assert job.spec.document["system"] == found
+    for key in ("system.name", "system.description"):
+        assert job.composition.origins[key] == Origin(kind="found", where=f"file {path}")
     assert [*judge_described(job.spec)] == []
+
+
+OPTION = "name: own\nfile: null\ndescription:\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "head", "words", "name"),
+    [
+        ("filer.yaml", "", [], "filer"),
+        ("filer.v2.yaml", "", [], "filer.v2"),
+        ("filer.yaml", OPTION, [], "own"),
+        ("filer.yaml", OPTION.replace("own", "7"), [], "filer"),
+        ("filer.yaml", OPTION, ["system.name=mine"], "mine"),
+        ("filer.yaml", "", ["system.name=undescribed"], "undescribed"),
+        ("filer.yaml", OPTION, ["system=site"], "site"),
+        ("filer.yaml", OPTION, ["system=nameless"], "own"),
+    ],
+    ids=[
+        "its own", "with a dot", "as an option", "no text", "override", "the packaged one wanted",
+        "user's option", "user's option without a name",
+    ],
+)  # fmt: skip
+def test_a_system_is_called_what_its_file_says_or_the_job(
+    tmp_path, monkeypatch, file, head, words, name
+):
+    monkeypatch.chdir(tmp_path)
+    text = text_of("onprem")
+    (tmp_path / file).write_text(head + (textwrap.indent(text, "  ") if head else text))
+    options = tmp_path / "conf/system"
+    options.mkdir(parents=True)
+    (options / "site.yaml").write_text("name: site\ndescription: null\nfile: null\n")
+    (options / "nameless.yaml").write_text("description: null\nfile: null\n")
+    job = prepare(["benchmark=kvcache/quick", f"system.file={file}", *words])
+    assert job.spec.document["system"]["name"] == name
+
+
+def test_a_file_whose_name_no_system_can_have(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my filer.yaml"
+    path.write_text(text_of("onprem"))
+    with pytest.raises(ConfigError) as caught:
+        prepare(["benchmark=kvcache/quick", "system.file='my filer.yaml'"])
+    assert str(caught.value).startswith(f"system.name (file {path}): expected a string of the form")
+    assert caught.value.hint == 'for example system.name="mysystem"'
+
+
+@pytest.mark.parametrize("name", [".", "..", ".filer"])
+def test_no_system_is_called_as_a_directory_above_or_hidden(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"system\.name .*: expected a string of the form"):
+        prepare(["benchmark=kvcache/quick", f"system.name={name}"])
 
 
 def test_a_file_that_cannot_be_read_is_named_with_its_override(tmp_path, monkeypatch):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +44,44 @@ def test_a_terminal_gets_the_same_cells(monkeypatch):
     lines = out.getvalue().splitlines()
     assert any("run" in line and "result" in line for line in lines)
     assert any("[bold]not markup" in line for line in lines)
+
+
+LONG = "one word after the other, " * 5 + "to the end"
+
+
+@pytest.mark.parametrize(
+    ("name", "room"), [("A-01", 94), ("a name of fifty signs" + "x" * 29, 48), ("x" * 90, 30)]
+)
+def test_prose_is_wrapped_below_itself_and_its_row_begins_the_line(name, room):
+    out = io.StringIO()
+    write_table(out, ("rule", "text"), [(name, LONG), ("B-02", "short")], prose=True)
+    header, first, *rest, last = out.getvalue().splitlines()
+    indent = len(name) + 2
+    assert (header[:indent].strip(), header[indent:]) == ("rule", "text")
+    assert (first[:indent], last) == (f"{name}  ", "B-02".ljust(indent) + "short")
+    assert {line[:indent] for line in rest} == {" " * indent}
+    texts = [line[indent:] for line in (first, *rest)]
+    assert " ".join(texts) == LONG
+    assert max(map(len, texts)) <= room
+    # No line takes fewer words than there is room for.
+    assert all(len(f"{one} {two.split()[0]}") > room for one, two in itertools.pairwise(texts))
+
+
+def test_prose_without_text_is_a_line():
+    out = io.StringIO()
+    write_table(out, ("a", "b"), [("x", ""), ("y", "z" * 200)], prose=True)
+    assert out.getvalue() == f"a  b\nx\ny  {'z' * 200}\n"
+
+
+@pytest.mark.parametrize("columns", [100, 60, 40])
+def test_prose_fits_a_terminal_and_names_stay_whole(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = Terminal()
+    write_table(out, ("rule", "text"), [("3.3.1 OVERRUN", LONG)], prose=True)
+    lines = re.sub(r"\x1b\[\d*m", "", out.getvalue()).splitlines()
+    assert max(map(len, lines)) <= columns
+    (row,) = [line for line in lines if "3.3.1 OVERRUN" in line]
+    assert "one word" in row
 
 
 @given(st.integers(0, 5 * ROWS_SHOWN))

@@ -269,6 +269,21 @@ def test_a_full_data_dir(place, tmpfs):
     assert f"DIR-01 data_dir: {path} cannot be written: No space left on device" in text
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [("size=1m,ro", "Read-only file system"), ("size=64k", "No space left on device")],
+    ids=["read-only", "full"],
+)
+def test_a_description_that_cannot_be_written(place, tmpfs, options, reason):
+    path = tmpfs(options)
+    if "ro" not in options:
+        (path / "ballast").write_bytes(bytes(64 << 10))
+    text = refused(place, 2, "system", "init", "filer", "--out", f"{path}/new/filer.yaml")
+    assert text.startswith(
+        f"error: {path}/new/filer.yaml cannot be written: {reason}\n  hint: --out"
+    )
+
+
 def test_no_mpi_found_beside_another_finding(place):
     text = refused(place, 3, QUICK, "data_dir=nowhere", "launcher.program=mpiexec.none")
     assert "error DIR-01 data_dir: " in text

@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from systems import text_of
 
 pytestmark = pytest.mark.mpi
 
 
 def test_rerun_runs_the_same_job_from_any_directory(place, tmp_path_factory, load):
-    assert place.run(*place.small()).returncode == 0
+    description = place.root / "filer.yaml"
+    description.write_text(text_of("onprem"))
+    assert place.run(*place.small("system.file=filer.yaml")).returncode == 0
+    description.unlink()
     first = place.archive()
+    assert load(first / "job.json")["system"]["name"] == "filer"
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
     done = subprocess.run(
