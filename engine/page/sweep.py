@@ -40,10 +40,10 @@ def sweep_page(document: Document, jobs: Sequence[SweptJob]) -> bytes:
     inner = (
         f"<header><h1>Sweep over {text(', '.join(swept))}</h1>"
         f'<p class="sub">{text(document["sweep"])}</p>'
-        f"<p>{text(numbered(len(jobs), 'job'))}: {text(counts)}</p></header>"
+        f"<p>{text(numbered(len(jobs), 'job'))}: {text(counts)}</p>"
+        f"<p><code>mlps -m {text(' '.join(document['overrides']))}</code></p></header>"
         + section("Curves", grid(_curves(swept, jobs)[:FIGURES_DRAWN]))
         + section("Jobs", _jobs(swept, jobs))
-        + section("Command line", f"<p><code>{text(' '.join(document['overrides']))}</code></p>")
         + sections.pairs((("exit code", document["exit_code"]),))
     )
     return whole(f"Sweep over {', '.join(swept)}", inner)
