@@ -195,6 +195,21 @@ def test_the_utilisation_on_the_page_is_the_one_that_is_judged():
     assert [row.name for row in headlines_of(values)] == ["au_nominal_pct"]
 
 
+def test_the_aggregates_of_a_submission_are_on_the_page(sealed):
+    told = {
+        "read_bandwidth_gbps": 2.5, "write_bandwidth_gbps": 1.25,
+        "avg_throughput_tokens_per_sec": 4321.0, "storage_throughput_tokens_per_sec": 0.0,
+        "device_read_p95_ms": 17.5, "device_write_p95_ms": None, "p95_latency_ms": 25.25,
+    }  # fmt: skip
+    entry = {f"aggregated_{name}": value for name, value in told.items()}
+    entry |= {"stage": "run", "option": "option_1", "trial_count": 3}
+    page = page_of(sealed, aggregates=[entry])
+    for shown in ("option_1", "3", "2.50", "1.25", "4,321", "17.5", "25.2"):
+        assert re.search(f"<td[^>]*>[^<]*{shown}</td>", page)
+    assert "entry write p95" not in page  # what no option has is no column
+    assert "Aggregates" not in page_of(sealed, aggregates=[])
+
+
 def test_runs_without_a_sweep_have_no_curve(sealed):
     assert "Recall and rate" not in page_of(sealed)
 
@@ -274,5 +289,6 @@ def test_a_sweep_has_a_curve_for_each_number():
     assert "run: read" in page
     assert page.count("<circle") == 6  # three cores, each over two numbers of users
     assert page.count('<rect class="b"') == 6
+    assert "run: read, benchmark.users=4" in page  # bars of one number of users stand apart
     assert "mlps -m results_dir=" in page
     assert "<i>" not in page.replace('<i class="k', "")

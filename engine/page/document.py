@@ -46,6 +46,7 @@ def job_page(source: Source) -> bytes:
         f"{_meaning(verdict['verdict'])}{_failure(result)}{_what_ran(source)}</header>"
         + sections.findings(verdict["findings"])
         + sections.numbers(source)
+        + families.aggregates(source)
         + families.epochs(source)
         + families.checkpoints(source)
         + families.recall(source)

@@ -108,6 +108,31 @@ def recall(source: Source) -> str:
     return section("Recall and rate", grid(figures))
 
 
+_AGGREGATES = {
+    "aggregated_read_bandwidth_gbps": "read, GiB/s",
+    "aggregated_write_bandwidth_gbps": "write, GiB/s",
+    "aggregated_avg_throughput_tokens_per_sec": "tokens/s",
+    "aggregated_storage_throughput_tokens_per_sec": "tokens/s of storage time",
+    "aggregated_device_read_p95_ms": "entry read p95, ms",
+    "aggregated_device_write_p95_ms": "entry write p95, ms",
+    "aggregated_p95_latency_ms": "request p95, ms",
+}
+
+
+def aggregates(source: Source) -> str:
+    """What a submission of kvcache is scored by, of each option."""
+    entries = source.result.get("aggregates", [])
+    columns = [name for name in _AGGREGATES if any(entry[name] for entry in entries)]
+    rows = [
+        (named(entry), str(entry["trial_count"]), *(number(entry[name]) for name in columns))
+        for entry in entries
+    ]
+    header = ("", "trials", *(_AGGREGATES[name] for name in columns))
+    note = "Sums over ranks, means over trials; latencies are of the worst rank of all trials."
+    shown = table(header, rows, right=range(1, len(header)))
+    return section("Aggregates as a submission has them", shown, note=note)
+
+
 def _of_trials(source: Source, key: str) -> Iterator[tuple[str, Document, list[Document]]]:
     """Title, notes and the entries of a key, of each trial that has some."""
     for summary in source.result["metrics"]:
