@@ -120,7 +120,7 @@ _AGGREGATES = {
 
 
 def aggregates(source: Source) -> str:
-    """What a submission of kvcache is scored by, of each option."""
+    """The figures of Rules 6.3.4 for kvcache, of each option."""
     entries = source.result.get("aggregates", [])
     columns = [name for name in _AGGREGATES if any(entry[name] for entry in entries)]
     rows = [
@@ -128,9 +128,9 @@ def aggregates(source: Source) -> str:
         for entry in entries
     ]
     header = ("", "trials", *(_AGGREGATES[name] for name in columns))
-    note = "Sums over ranks, means over trials; latencies are of the worst rank of all trials."
+    note = "As Rules 6.3.4 ask: sums over ranks, means over trials, latencies of the worst rank."
     shown = table(header, rows, right=range(1, len(header)))
-    return section("Aggregates as a submission has them", shown, note=note)
+    return section("Aggregates", shown, note=note)
 
 
 def _of_trials(source: Source, key: str) -> Iterator[tuple[str, Document, list[Document]]]:
