@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from . import archive as files
@@ -10,8 +11,9 @@ from .archive import Archive
 from .canonical import Document, canonical_json
 from .environment import content_sha256
 from .evidence import Evidence
+from .host_documents import machine_of
 from .page.document import job_page
-from .page.samples import read_rates
+from .page.samples import Behind, read_rates
 from .page.source import Source, Stage
 
 # What drawing raises for a document of another form than this version writes.
@@ -21,6 +23,7 @@ UNDRAWABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticErro
 def draw_page(archive: Archive, evidence: Evidence, result: Document, verdict: Document) -> bytes:
     """The page of report.html. Raises ArchiveError, or one of UNDRAWABLE."""
     sampled = archive.path(files.SERIES_GZ).is_file()
+    hosts = evidence.hosts_start.facts
     stages = [
         Stage(
             name=launch.name,
@@ -37,10 +40,29 @@ def draw_page(archive: Archive, evidence: Evidence, result: Document, verdict: D
             job=_as_read(evidence.spec.document),
             origins=_as_read({key: each.as_document() for key, each in evidence.origins.items()}),
             stages=stages,
-            facts={name: _as_read(facts) for name, facts in evidence.hosts_start.facts.items()},
-            rates=read_rates(files.series_lines(archive)) if sampled else None,
+            facts={name: _as_read(facts) for name, facts in hosts.items()},
+            rates=read_rates(files.series_lines(archive), behind_data(hosts)) if sampled else None,
         )
     )
+
+
+def behind_data(hosts: Mapping[str, Document]) -> dict[str, Behind]:
+    """What counts the bytes of data_dir on each host, so that each byte is counted once.
+
+    That are disks, whole and below all layers, as the probe names them; not those of results_dir
+    alone. Of containers of one machine, which show the same counters, it is the first that counts.
+    """
+    found: dict[str, Behind] = {}
+    seen: set[tuple[str, str]] = set()
+    for name, facts in hosts.items():
+        place = facts.get("data_dir") or {}
+        blocks, mount = place.get("blocks"), f"mount of {place.get('source')}"
+        machine = machine_of(name, facts)
+        own = {(machine, each) for each in (*(blocks if isinstance(blocks, list) else ()), mount)}
+        new = {thing for _, thing in own - seen}
+        seen |= own
+        found[name] = Behind(disks=frozenset(new - {mount}), mount=mount in new)
+    return found
 
 
 def _as_read(document: Any) -> Any:  # noqa: ANN401 - any document, as it is

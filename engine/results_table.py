@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from .canonical import Document
 
-# The six columns that every table begins with, and the verdict.
-PREFIX = ("category", "organization", "system", "benchmark", "model", "accelerator")
+# What every table begins with. Who submits a result is known of a tree alone (tree/rows.py).
+PREFIX = ("category", "system", "benchmark", "model", "accelerator")
 
 _OF_FAMILY: Mapping[str, Sequence[tuple[str, str, float]]] = {
     # Name in result.json, head of the column with its unit, factor to that unit.
@@ -75,7 +75,6 @@ def _rows(family: str, job: Document, result: Document, verdict: Document) -> li
     model, _, accelerator = name.rpartition("_") if family == "training" else (name, "", "")
     prefix = (
         verdict["verdict"].lower(),
-        "",  # no job names its submitter
         str(system.get("name") or ""),
         family,
         model or name,

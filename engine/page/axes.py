@@ -81,7 +81,9 @@ def number(value: float | None) -> str:
 
 
 def tick_text(value: float) -> str:
-    """The label of a tick: no digits that say nothing."""
+    """The label of a tick, of six letters or few more: no digits that say nothing."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
+    if abs(value) >= 1e5:
+        return f"{value / 1e3:g}k"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{round(value, 10):g}"

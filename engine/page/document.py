@@ -5,11 +5,19 @@ from __future__ import annotations
 from ..canonical import Document
 from ..tables import numbered
 from . import families, sections
+from .axes import number
 from .markup import section, table, text
 from .source import Source
 from .style import STYLE
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+_SAMPLES = "timeseries.jsonl.gz"
+
+_MEANING = {
+    "WHATIF": "Not for submission: in this division anything may be changed.",
+    "INVALID": "No result: the findings of severity error say why.",
+}
 
 _READ_ON = (
     ("result.json", "every published number"),
@@ -18,7 +26,7 @@ _READ_ON = (
     ("provenance.json", "where each value of the job comes from"),
     ("environment.json", "versions and the machine that started the job"),
     ("hosts-start.json", "facts of every host"),
-    ("timeseries.jsonl.gz", "samples of every host"),
+    (_SAMPLES, "samples of every host"),
     ("stages/", "what each stage was called with, said and reported"),
     ("MANIFEST.sha256", "the seal"),
 )
@@ -35,9 +43,10 @@ def job_page(source: Source) -> bytes:
     inner = (
         f"<header><h1>{text(result['benchmark'])}</h1>"
         f'<p class="sub">{text(result["run_id"])}</p>{sections.badge(verdict["verdict"])}'
-        f"{_failure(result)}{_what_ran(source)}</header>"
+        f"{_meaning(verdict['verdict'])}{_failure(result)}{_what_ran(source)}</header>"
         + sections.findings(verdict["findings"])
         + sections.numbers(source)
+        + families.aggregates(source)
         + families.epochs(source)
         + families.checkpoints(source)
         + families.recall(source)
@@ -47,9 +56,15 @@ def job_page(source: Source) -> bytes:
         + sections.configuration(source)
         + sections.hosts(source.facts)
         + sections.stages(source)
-        + section("Read on in the archive", table(("file", "what it holds"), _READ_ON))
+        + section("Read on in the archive", table(("file", "what it holds"), _files(source)))
     )
     return whole(title, inner)
+
+
+def _files(source: Source) -> list[tuple[str, str]]:
+    """Where to read on; without samples there is no file of them."""
+    sampled = source.result.get("monitor") is not None
+    return [row for row in _READ_ON if sampled or row[0] != _SAMPLES]
 
 
 def whole(title: str, inner: str) -> bytes:
@@ -64,13 +79,19 @@ def whole(title: str, inner: str) -> bytes:
     ).encode()
 
 
+def _meaning(verdict: str) -> str:
+    meaning = _MEANING.get(verdict)
+    return f'<p class="note">{text(meaning)}</p>' if meaning else ""
+
+
 def _failure(result: Document) -> str:
-    status = "" if result["status"] == "complete" else f"<p>The job {text(result['status'])}.</p>"
+    status = "" if result["status"] == "complete" else f"<p>Status: {text(result['status'])}.</p>"
     failure = result["failure"]
     if not failure:
         return status
-    shown = failure.get("message") if isinstance(failure, dict) else failure
-    return f"{status}<p>{text(shown or failure)}</p>"
+    if isinstance(failure, dict):
+        failure = ": ".join(filter(None, (failure.get("stage"), failure.get("message"))))
+    return f"{status}<p>{text(failure)}</p>"
 
 
 def _what_ran(source: Source) -> str:
@@ -78,16 +99,26 @@ def _what_ran(source: Source) -> str:
     launcher = job["launcher"]
     return sections.pairs(
         (
+            ("started", _started(source)),
             ("ran on", f"{numbered(result['hosts'], 'host')}, {numbered(result['ranks'], 'rank')}"),
             ("launcher", _name(launcher)),
-            ("storage", job["data_dir"]),
+            ("data_dir", job["data_dir"]),
             ("system", _name(job["system"])),
             ("division", _name(job["division"])),
             ("edition", _name(job["edition"])),
-            ("job", result["job_sha256"]),
-            ("mlps", result["mlps_version"]),
+            ("SHA-256 of the job", result["job_sha256"]),
+            ("version of mlps", result["mlps_version"]),
         )
     )
+
+
+def _started(source: Source) -> str:
+    """When the first stage began, to the second, and how long all stages took."""
+    begun = [each.outcome["started_utc"] for each in source.stages if each.outcome["started_utc"]]
+    if not begun:
+        return ""
+    lasted_s = sum(each.outcome["elapsed_s"] or 0 for each in source.stages)
+    return f"{min(begun)[:19].replace('T', ' ')} UTC, stages took {number(lasted_s)} s"
 
 
 def _name(value: object) -> str:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 
 from ..tables import Row
+
+# Cells of more letters are broken into lines.
+LONG = 30
+# After these a path, a dotted key or an assignment may be broken; never within a number.
+_BREAKS = re.compile(r"([/=,_]|\.(?=[a-z_]))(?=\S)")
 
 
 def text(value: object) -> str:
     """A value as text of a page: a name with HTML in it does nothing."""
     return html.escape(str(value), quote=True)
+
+
+def breakable(value: object) -> str:
+    """The same, with places where a long name or path may go on in the next line."""
+    return _BREAKS.sub(r"\1<wbr>", text(value))
 
 
 def section(title: str, inner: str, *, note: str = "") -> str:
@@ -24,11 +35,13 @@ def section(title: str, inner: str, *, note: str = "") -> str:
 def table(header: Row, rows: Sequence[Row], *, right: Sequence[int] = ()) -> str:
     """A table that scrolls within itself; columns whose index is in `right` hold numbers."""
 
+    def shape(index: int, cell: str) -> str:
+        if index in right:
+            return f" class=n>{text(cell)}"
+        return f" class=long>{breakable(cell)}" if len(cell) > LONG else f">{text(cell)}"
+
     def cells(tag: str, row: Row) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if index in right else ''}>{text(cell)}</{tag}>"
-            for index, cell in enumerate(row)
-        )
+        return "".join(f"<{tag}{shape(index, cell)}</{tag}>" for index, cell in enumerate(row))
 
     if not rows:
         return ""

@@ -13,7 +13,28 @@ BUCKETS = 200
 # Moments that are kept while lines are read; of a longer job two moments become one.
 MOMENTS = 20_000
 
-SUMS = ("disk_read_bytes", "disk_write_bytes", "net_receive_bytes", "net_send_bytes")
+SUMS = (
+    "disk_read_bytes", "disk_write_bytes", "mount_read_bytes", "mount_write_bytes",
+    "net_receive_bytes", "net_send_bytes",
+)  # fmt: skip
+
+# How a tick names the sum of more devices than it tells one by one.
+_SUM = "sum of "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """What of a host's samples counts as its data_dir: the names of disks, and the mount."""
+
+    disks: frozenset[str]
+    mount: bool
+
+    def counts(self, disk: str) -> bool:
+        """Whether a disk is one of these; a sum has the disks of results_dir in it, if any."""
+        return disk in self.disks or (disk.startswith(_SUM) and bool(self.disks))
+
+
+_NOTHING = Behind(disks=frozenset(), mount=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +50,18 @@ class Rates:
 
 @dataclass(slots=True)
 class _Reading:
+    behind: Mapping[str, Behind]
     width_s: float = 1.0
-    start_unix_s: Mapping[str, float] = field(default_factory=dict)
     moments: dict[int, list[float]] = field(default_factory=dict)
 
 
-def read_rates(lines: Iterable[bytes]) -> Rates | None:
-    """The rates of all hosts; None where nothing was sampled. Lines that are cut are left out."""
-    reading, starts = _Reading(), dict[str, Document]()
+def read_rates(lines: Iterable[bytes], behind: Mapping[str, Behind]) -> Rates | None:
+    """The rates of all hosts; None where nothing was sampled. Lines that are cut are left out.
+
+    `behind` has what counts of the disks and mounts of each host, by its name: a disk that several
+    hosts show, being containers of one machine, is behind one of them.
+    """
+    reading, starts = _Reading(behind), dict[str, Document]()
     for line in lines:
         try:
             entry = json.loads(line)
@@ -58,7 +83,7 @@ def _take(reading: _Reading, start: Document, entry: Document) -> None:
     length_s = entry.get("dt_ms", 1000 * start["interval_s"]) / 1000
     if length_s <= 0:
         return
-    moved = _moved(start["columns"], entry)
+    moved = _moved(start["columns"], entry, reading.behind.get(entry["host"], _NOTHING))
     moment = reading.moments.setdefault(int(end_unix_s / reading.width_s), [0.0] * len(SUMS))
     for index, name in enumerate(SUMS):
         # A share of the width: hosts tick at different times, and a tick may be a long one.
@@ -67,14 +92,24 @@ def _take(reading: _Reading, start: Document, entry: Document) -> None:
         _halve(reading)
 
 
-def _moved(columns: Mapping[str, Sequence[str]], entry: Document) -> dict[str, float]:
+def _moved(
+    columns: Mapping[str, Sequence[str]], entry: Document, behind: Behind
+) -> dict[str, float]:
     """Bytes by what moved them; a tick tells only of devices that did something."""
+    counted = [
+        *(
+            ("disk", values)
+            for name, values in entry.get("disk", {}).items()
+            if behind.counts(name)
+        ),
+        *([("mount", entry["mount"])] if behind.mount and "mount" in entry else []),
+        *(("net", values) for values in entry.get("net", {}).values()),
+    ]
     found = dict.fromkeys(SUMS, 0.0)
-    for kind in ("disk", "net"):
-        for values in entry.get(kind, {}).values():
-            for column, value in zip(columns[kind], values, strict=True):
-                if f"{kind}_{column}" in found:
-                    found[f"{kind}_{column}"] += value
+    for kind, values in counted:
+        for column, value in zip(columns[kind], values, strict=True):
+            if f"{kind}_{column}" in found:
+                found[f"{kind}_{column}"] += value
     return found
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..canonical import Document
 from ..latency import percentile_ns
 from ..series import windows_of
+from ..tables import numbered
 from ..units import GIB
 from .axes import number
 from .headlines import headlines_of
 from .markup import details, figure, grid, section, table, text
-from .samples import thinned
+from .samples import Rates, thinned
 from .source import Source
 from .svg import Axis, Line, line_chart
 
@@ -51,16 +52,17 @@ def findings(entries: Sequence[Document]) -> str:
         if entry["severity"] == severity
     ]
     rest = [entry for entry in entries if entry["severity"] == "info"]
+    shown = listed(grave[:ROWS_SHOWN]) or "<p>No errors, no warnings.</p>"
     return section(
         "Findings",
-        listed(grave[:ROWS_SHOWN]) + details(f"{len(rest)} for information", listed(rest[:200])),
+        shown + details(f"{len(rest)} for information", listed(rest[:ROWS_SHOWN])),
         note="" if len(grave) <= ROWS_SHOWN else f"The first {ROWS_SHOWN} of {len(grave)}.",
     )
 
 
 def _finding(entry: Document) -> str:
     place = " ".join(filter(None, (entry.get("host"), entry.get("key"))))
-    hint = f'<div class="note">{text(entry["hint"])}</div>' if entry.get("hint") else ""
+    hint = f'<div class="note">hint: {text(entry["hint"])}</div>' if entry.get("hint") else ""
     where = f" <code>{text(place)}</code>" if place else ""
     return (
         f'<li class="{text(entry["severity"])}"><b>{text(entry["severity"])}</b> '
@@ -86,7 +88,7 @@ def numbers(source: Source) -> str:
     parts = []
     for summary in source.result["metrics"]:
         values = summary["values"]
-        trials = f"{summary['trials']} of {summary['trials_planned']} trials"
+        trials = f"{summary['trials']} of {numbered(summary['trials_planned'], 'trial')}"
         parts.append(f"<h3>{text(named(summary))}</h3>")
         if not summary["complete"]:
             parts.append(f'<p class="note">{trials}: no numbers, because some are missing.</p>')
@@ -106,7 +108,9 @@ def numbers(source: Source) -> str:
         header = ("metric", "mean", "least", "most", "95 % interval", "cv, %")
         shown = details(f"all metrics, {trials}", table(header, rows, right=(1, 2, 3, 4, 5)))
         parts.append(shown)
-    return section("Numbers", "".join(parts), note="Means over trials, each in its unit.")
+    several = any(each["complete"] and each["trials"] > 1 for each in source.result["metrics"])
+    note = "Means over trials; 95 %: the interval of the mean." if several else ""
+    return section("Numbers", "".join(parts), note=note)
 
 
 def _cards(values: Document) -> Iterator[str]:
@@ -125,33 +129,51 @@ def throughput(source: Source) -> str:
     figures = []
     for stage, result in source.measured[:STAGES_DRAWN]:
         lines = list(_timeline(result))
-        chart = line_chart(f"Throughput of {stage.name}", lines, _time(), Axis(label="GiB/s"))
-        figures.append(
-            figure(chart, stage.name, legend=[line.name for line in lines], data=_points(lines))
-        )
-    rates = source.rates
+        figures.append(_rate_figure(f"Throughput of {stage.name}", stage.name, lines))
+    note, rates = "", source.rates
     if rates is not None:
-        zero = min(points[0][0] for points in rates.points.values() if points)
-        windows = windows_of({stage.name: result for stage, result in source.measured}).values()
-        spans = [(each.start_unix_s - zero, each.end_unix_s - zero) for each in windows]
-        for kind, names in (
-            ("block devices", {"read": "disk_read_bytes", "write": "disk_write_bytes"}),
-            ("network", {"received": "net_receive_bytes", "sent": "net_send_bytes"}),
-        ):
-            lines = [
-                Line(
-                    name=word,
-                    points=[(at - zero, mean / GIB) for at, _, mean, _ in rates.points[name]],
-                    band=[(at - zero, low / GIB, high / GIB) for at, low, _, high
-                          in rates.points[name]],
-                )
-                for word, name in names.items()
-            ]  # fmt: skip
-            title = f"{kind} of all hosts, whole job"
-            chart = line_chart(title, lines, _time(), Axis(label="GiB/s"), spans=spans)
-            figures.append(figure(chart, title, legend=list(names), data=_points(lines)))
-    note = "Of hosts: a line is the mean, its band goes from least to most; what is shaded counts."
-    return section("Throughput over time", grid(figures), note=note if rates else "")
+        figures += _counted(source, rates)
+        note = (
+            "Charts of hosts: a line is the mean of the samples in a moment, its band goes from "
+            "the least to the most; measured windows are shaded."
+        )
+    return section("Throughput over time", grid(figures), note=note if any(figures) else "")
+
+
+_COUNTED = (
+    ("block devices of data_dir", {"read": "disk_read_bytes", "write": "disk_write_bytes"}),
+    ("mount of data_dir", {"read": "mount_read_bytes", "write": "mount_write_bytes"}),
+    ("network", {"received": "net_receive_bytes", "sent": "net_send_bytes"}),
+)
+
+
+def _counted(source: Source, rates: Rates) -> Iterator[str]:
+    """What hosts counted during the whole job."""
+    zero = min(points[0][0] for points in rates.points.values() if points)
+    windows = windows_of({stage.name: result for stage, result in source.measured}).values()
+    spans = [(each.start_unix_s - zero, each.end_unix_s - zero) for each in windows]
+    for kind, names in _COUNTED:
+        lines = [
+            Line(
+                name=word,
+                points=[(at - zero, mean / GIB) for at, _, mean, _ in rates.points[name]],
+                band=[(at - zero, low / GIB, high / GIB) for at, low, _, high
+                      in rates.points[name]],
+            )
+            for word, name in names.items()
+        ]  # fmt: skip
+        title = f"{kind}, {numbered(rates.hosts, 'host')}, whole job"
+        yield _rate_figure(title, title, lines, spans)
+
+
+def _rate_figure(
+    title: str, caption: str, lines: Sequence[Line], spans: Sequence[tuple[float, float]] = ()
+) -> str:
+    """Rates over time; nothing where nothing moved, or there is but one moment."""
+    if not any(len(line.points) > 1 and any(y for _, y in line.points) for line in lines):
+        return ""
+    chart = line_chart(title, lines, _time(), Axis(label="GiB/s"), spans=spans)
+    return figure(chart, caption, legend=[line.name for line in lines], data=_points(lines))
 
 
 def _time() -> Axis:
@@ -175,7 +197,7 @@ def _points(lines: Sequence[Line]) -> str:
         for line in lines
         for at in range(0, len(line.points), max(1, -(-len(line.points) // 40)))
     ]
-    return table(("line", "x", "y"), rows, right=(1, 2))
+    return table(("", "time, s", "GiB/s"), rows, right=(1, 2))
 
 
 def latencies(source: Source) -> str:
@@ -191,7 +213,7 @@ def latencies(source: Source) -> str:
             f"Latency of {stage.name}",
             lines,
             Axis(label="latency, ms", log=True),
-            Axis(label="% of operations"),
+            Axis(label="operations no slower, %"),
         )
         rows = [
             (name, *(number(percentile_ns(each, q) / 1e6) for q in (0.5, 0.95, 0.99, 0.999, 1)))
@@ -218,7 +240,7 @@ def _filled(name: str, latency: Document | None) -> Iterator[tuple[str, Document
 
 
 def ranks(source: Source) -> str:
-    """How far ranks are apart: the worst, the median and the best of each stage."""
+    """How far ranks are apart: the slowest, the median and the fastest of each stage."""
     figures, rows = [], []
     for stage, result in source.measured[:STAGES_DRAWN]:
         told, window_s = result.get("ranks") or {}, result["window"]["length_s"]
@@ -239,15 +261,12 @@ def ranks(source: Source) -> str:
         chart = line_chart(
             f"Throughput of each rank of {stage.name}",
             [line],
-            Axis(label="ranks, from the slowest"),
+            Axis(label="ranks, slowest first"),
             Axis(label="GiB/s"),
         )
         figures.append(figure(chart, stage.name))
-        for word, rank in (
-            ("worst", order[0]),
-            ("median", order[len(order) // 2]),
-            ("best", order[-1]),
-        ):
+        median = [("median", order[len(order) // 2])] if len(order) > 2 else []
+        for word, rank in (("slowest", order[0]), *median, ("fastest", order[-1])):
             host = told["hosts"][told["host_index"][rank]] if "hosts" in told else ""
             p99 = told["read_p99_ns"][rank] if "read_p99_ns" in told else None
             p99_ms = number(None if p99 is None else p99 / 1e6)

@@ -54,17 +54,20 @@ dt{{color:var(--dim)}}dd{{margin:0}}
 table{{border-collapse:collapse;font-size:.88rem;width:100%;overflow-wrap:normal}}
 th{{text-align:left;color:var(--dim);font-weight:550;vertical-align:bottom}}
 th,td{{padding:5px 14px 5px 0;border-bottom:1px solid var(--rule)}}
-td{{vertical-align:top}}.n{{text-align:right;white-space:nowrap}}
+th,td{{white-space:nowrap}}td{{vertical-align:top}}.n{{text-align:right}}
+td.long{{white-space:normal;min-width:13em}}
 .grid{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr));
 gap:22px 24px}}
 figure{{margin:10px 0;min-width:0}}figcaption{{font-weight:550;font-size:.92rem}}
 .legend{{font-size:.82rem;color:var(--dim)}}.key{{margin-right:14px;white-space:nowrap}}
 .key i{{display:inline-block;width:12px;height:3px;margin-right:5px;vertical-align:middle}}
 details{{margin:6px 0}}summary{{cursor:pointer;color:var(--dim);font-size:.85rem}}
-svg{{display:block;width:100%;height:auto;max-width:560px;margin-top:4px}}
-svg text{{fill:var(--dim);font-size:11px}}svg .u{{font-size:11px}}
+svg{{display:block;width:100%;height:auto;max-width:460px;margin-top:4px}}
+svg text{{fill:var(--dim);font-size:12px}}
 polyline{{fill:none;stroke-width:1.6;stroke-linejoin:round}}.b{{fill:var(--c0)}}.w{{fill:var(--dim);opacity:.13}}
 {_SERIES}{_AREAS}{{opacity:.18}}.g{{stroke:var(--rule)}}.x,.t{{stroke:var(--dim)}}
-@media print{{body{{font-size:11px}}main{{max-width:none;padding:0}}
-figure,.card,tr{{break-inside:avoid}}.scroll{{overflow:visible}}}}
+@media print{{:root{{font-size:11px}}body{{font-size:1rem}}main{{max-width:none;padding:0}}
+h2,h3{{break-after:avoid}}figure,.card,tr,li{{break-inside:avoid}}
+svg{{max-width:380px}}.scroll{{overflow:visible}}table{{overflow-wrap:anywhere}}
+th,td,td.long{{white-space:normal;min-width:0}}th{{overflow-wrap:break-word}}}}
 """

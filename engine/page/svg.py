@@ -1,6 +1,6 @@
 """Charts as SVG: lines with bands, and bars. Colours and type come from the page's style.
 
-Drawn 400 units wide, so that text has its size on a telephone; wider charts stand side by side.
+Drawn 360 units wide, so that text has its size on a telephone; wider charts stand side by side.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from .axes import Scale, around, from_zero, tick_text
 from .markup import text
 
-WIDTH, HEIGHT = 400, 220
+WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 22, 36
+# What a letter of 12 units takes at most on average, with the gap to the next name.
+LETTER = 8
 
 Point = tuple[float, float]
 
@@ -84,10 +86,16 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float]], x_label: str, y: Ax
             f'width="{width:.1f}" height="{abs(base - top):.1f}"/>'
         )
         if index % every == 0:
-            ticks.append((middle, name))
+            ticks.append((middle, _shortened(name, every * pitch)))
     values = [value for _, value in bars]
     about = f"{y.label} of {len(bars)}, from {tick_text(min(values))} to {tick_text(max(values))}"
     return _svg(title, about, _frame(ticks, up, x_label, y.label) + "".join(drawn))
+
+
+def _shortened(name: str, width: float) -> str:
+    """As much of a name as has room; the numbers below a chart have all of it."""
+    most = max(1, int(width / LETTER))
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _is_between(tick: float, xs: Sequence[float]) -> bool:
@@ -152,10 +160,8 @@ def _frame(ticks: Sequence[tuple[float, str]], up: Scale, x_label: str, y_label:
         )
     middle = (LEFT + right) / 2
     parts.append(f'<line class="x" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(f'<text class="u" x="4" y="12">{text(y_label)}</text>')
-    parts.append(
-        f'<text class="u" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{text(x_label)}</text>'
-    )
+    parts.append(f'<text x="4" y="12">{text(y_label)}</text>')
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{text(x_label)}</text>')
     return "".join(parts)
 
 

@@ -40,10 +40,10 @@ def sweep_page(document: Document, jobs: Sequence[SweptJob]) -> bytes:
     inner = (
         f"<header><h1>Sweep over {text(', '.join(swept))}</h1>"
         f'<p class="sub">{text(document["sweep"])}</p>'
-        f"<p>{text(numbered(len(jobs), 'job'))}: {text(counts)}</p></header>"
+        f"<p>{text(numbered(len(jobs), 'job'))}: {text(counts)}</p>"
+        f"<p><code>mlps -m {text(' '.join(document['overrides']))}</code></p></header>"
         + section("Curves", grid(_curves(swept, jobs)[:FIGURES_DRAWN]))
         + section("Jobs", _jobs(swept, jobs))
-        + section("Command line", f"<p><code>{text(' '.join(document['overrides']))}</code></p>")
         + sections.pairs((("exit code", document["exit_code"]),))
     )
     return whole(f"Sweep over {', '.join(swept)}", inner)
@@ -81,21 +81,34 @@ def _curves(swept: Sequence[str], jobs: Sequence[SweptJob]) -> list[str]:
                         mean = summary["values"][row.name]["mean"]
                         point = (values[key], mean)
                         found.setdefault(place, {}).setdefault(rest, []).append(point)
-        figures += [_curve(key, *place, lines) for place, lines in found.items()]
+        for place, lines in found.items():
+            figures += _figures(key, *place, lines)
     return figures
+
+
+def _figures(
+    key: str, stage: str, row: Headline, found: Mapping[str, Sequence[tuple[str, float]]]
+) -> list[str]:
+    """One chart of all lines; of values that are no numbers, bars for each value of the others."""
+    if all(_is_number(value) for points in found.values() for value, _ in points):
+        return [_curve(key, stage, row, found)]
+    return [_bars(key, stage, row, rest, points) for rest, points in found.items()]
+
+
+def _bars(
+    key: str, stage: str, row: Headline, rest: str, points: Sequence[tuple[str, float]]
+) -> str:
+    unit = row.unit or row.label
+    title = f"{stage}: {row.label}" + (f", {rest}" if rest else "")
+    data = table((key, unit), [(value, number(mean)) for value, mean in points], right=(1,))
+    return figure(bar_chart(title, points, key, Axis(label=unit)), title, data=data)
 
 
 def _curve(
     key: str, stage: str, row: Headline, found: Mapping[str, Sequence[tuple[str, float]]]
 ) -> str:
-    title = f"{stage}: {row.label}"
-    label = Axis(label=row.unit or row.label)
+    title, unit = f"{stage}: {row.label}", row.unit or row.label
     rows = [(rest, value, number(mean)) for rest, points in found.items() for value, mean in points]
-    data = table(("others", key, row.unit or row.label), rows, right=(2,))
-    numeric = all(_is_number(value) for points in found.values() for value, _ in points)
-    if not numeric:
-        bars = [(value, mean) for points in found.values() for value, mean in points]
-        return figure(bar_chart(title, bars, key, label), title, data=data)
     lines = [
         Line(
             name=rest or row.label,
@@ -104,7 +117,8 @@ def _curve(
         )
         for rest, points in found.items()
     ]
-    chart = line_chart(title, lines, Axis(label=key), label)
+    chart = line_chart(title, lines, Axis(label=key), Axis(label=unit))
+    data = table(("others", key, unit), rows, right=(2,))
     return figure(chart, title, legend=[line.name for line in lines][:6], data=data)
 
 
