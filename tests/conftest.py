@@ -22,6 +22,12 @@ import psutil
 import pytest
 from facts_of_hosts import facts_of
 from hypothesis import settings
+from rule_recorder import (  # noqa: F401 - hooks
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+)
 from workplace import JobDirectory
 
 from mlps.engine import archive as files

@@ -121,6 +121,16 @@ def test_findings_say_who_measured_and_what_is_missing():
     assert [f.rule for f in judge_foreign("x", False, RESULT)] == ["EXT-03", "EXT-04"]
 
 
+def test_a_stage_that_is_whole_has_no_finding_but_who_measured():
+    whole = RESULT | {"foreign": RESULT["foreign"] | {"flaws": {}, "missing": {}}}
+    assert [f.rule for f in judge_foreign("00-run-0", True, whole)] == ["EXT-01"]
+
+
+def test_a_stage_that_is_not_measured_has_no_numbers_of_anybody():
+    whole = RESULT | {"foreign": RESULT["foreign"] | {"flaws": {}, "missing": {}}}
+    assert list(judge_foreign("00-prepare", False, whole)) == []
+
+
 def test_numbers_are_stated_anew_from_outputs_alone():
     metric = metric_of("z_per_s", {"output": "out", "json": "$.z", "unit": "1/s"})
     again = restated(RESULT, [metric], {"out": [b'{"z": 3}']})

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from rule_cases import CASES
+from rule_recorder import flaws
 
 from mlps.engine.edition_rules import EDITION_RULES, judged_by
 from mlps.engine.errors import ConfigError
@@ -19,8 +21,6 @@ from mlps.engine.rules_command import rules
 
 ENGINE = packaged_conf().parent / "engine"
 TESTS = Path(__file__).parent
-# Where rules are listed, not tried: their ids are no cases.
-LISTS = ("test_rule_table.py", "test_docs.py", "test_sarif.py")
 
 # Ids of the text of v3.0, by family: its common rules, those of each family, and its gates.
 TEXT = """
@@ -83,26 +83,28 @@ def test_nothing_is_graver_than_its_row_says():
     assert graver == {}
 
 
-@cache
-def cases():
-    """For each rule id the tests that name it."""
-    found = {}
-    for path in TESTS.rglob("test_*.py"):
-        if path.name in LISTS:
-            continue
-        for rule in set(re.findall(r"\b[A-Z]{3,4}-\d\d\b", path.read_text(encoding="utf-8"))):
-            found.setdefault(rule, set()).add(path.name)
-    return found
+def test_every_rule_has_its_cases():
+    """A row that is added without a test where it fires, and one where it does not, fails here.
 
-
-@pytest.mark.parametrize("rule", RULES)
-def test_every_rule_has_its_cases(rule):
-    """A row that is added without a test that fires it fails here.
-
-    That rules are silent where they hold is shown by runs in the form of a score, clean trees,
-    clean packages and the examples of the pages, of which each has no finding at all.
+    Whether they do and do not is watched while they run: see rule_recorder.
     """
-    assert cases().get(rule), f"no test names {rule}"
+    assert [*CASES] == [*RULES]
+
+
+@pytest.mark.parametrize("test", sorted({test for both in CASES.values() for test in both}))
+def test_the_tests_of_cases_are_there(test):
+    file, _, name = test.partition("::")
+    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_a_case_that_is_none_is_told():
+    cases = {"A-01": ("x::f", "x::g"), "A-02": ("x::f", "x::f"), "A-03": ("y::f", "y::g")}
+    assert [*flaws(cases, {"x::f": {"A-01", "A-02"}, "x::g": set()})] == []
+    assert [*flaws(cases, {"x::f": {"A-02"}, "x::g": {"A-01"}})] == [
+        "A-01 never fired in x::f",
+        "A-01 was not silent in x::g",
+    ]
 
 
 def test_every_id_of_the_edition_stands_in_the_table_once():

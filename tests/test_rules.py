@@ -4,6 +4,7 @@ test_stage_rules, ENV, DIR and CAP in test_preflight, EVD in test_verify."""
 from __future__ import annotations
 
 import pytest
+from official_jobs import official_spec
 
 from mlps.engine.compose import Origin, flatten
 from mlps.engine.options import packaged_conf
@@ -109,6 +110,20 @@ def test_job_02_fires_for_a_changed_rule_even_where_the_changed_rule_lets_it(mak
     assert text.startswith(f"error JOB-02 {key}: may not be changed in division closed")
 
 
+def test_job_05_fires_for_an_edition_of_ones_own(make_spec):
+    spec = make_spec(CLOSED | {"edition.name": "mine"})
+    origins = packaged(spec) | {"edition.name": Origin(kind="user", where="conf/edition/mine.yaml")}
+    assert [str(finding) for finding in judge_job(spec, origins)] == [
+        "warning JOB-05 edition: edition mine and its workloads are not those that mlps ships: the "
+        "verdict is that of this edition alone\n  hint: edition=v3_0"
+    ]
+
+
+def test_job_05_is_silent_for_the_edition_that_mlps_ships(make_spec):
+    spec = make_spec(CLOSED)
+    assert judge_job(spec, packaged(spec)) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "severity"), [({}, "warning"), (CLOSED, "error"), (OPEN, "error")],
     ids=["whatif", "closed", "open"],
@@ -186,3 +201,24 @@ def test_a_finding_in_words_and_in_an_archive(finding, text):
 def test_errors_are_what_makes_a_result_invalid():
     findings = [Finding(rule=name, severity=name, text="") for name in ("info", "warning", "error")]
     assert [finding.rule for finding in errors(findings)] == ["error"]
+
+
+# ---------------------------------------------------------------- EXT-02
+
+
+IGNORED = "benchmark.settings.flags.seed"
+
+
+def foreign(changed):
+    """What is said of a job of kv-cache.py whose user set a key."""
+    spec = official_spec("external/kv_cache_py", {changed: 7})
+    origins = packaged(spec) | {changed: Origin(kind="override", where="x")}
+    return [(each.rule, each.severity, each.key) for each in judge_job(spec, origins)]
+
+
+def test_ext_02_fires_for_a_key_that_the_program_does_not_read():
+    assert foreign(IGNORED) == [("EXT-02", "warning", IGNORED)]
+
+
+def test_ext_02_is_silent_for_a_key_that_it_reads():
+    assert foreign("benchmark.settings.flags.num-users") == []
