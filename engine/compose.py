@@ -21,7 +21,7 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.config_source import ConfigResult
@@ -147,7 +147,7 @@ def parse_overrides(overrides: Sequence[str], *, multirun: bool) -> list[Overrid
                 f"override {text!r} cannot be read: {detail}",
                 hint="the form is key=value; quote a value with special characters: 'key=\"a,b\"'",
             ) from error
-    problems = [*_repeated(parsed), *([] if multirun else _sweeps(parsed))]
+    problems = [*_repeated(parsed), *_nameless(parsed), *([] if multirun else _sweeps(parsed))]
     if problems:
         raise ConfigError.of(problems)
     return parsed
@@ -198,6 +198,22 @@ def _sweeps(parsed: Sequence[Override]) -> list[Problem]:
         for item in parsed
         if item.is_sweep_override()
     ]
+
+
+def _nameless(parsed: Sequence[Override]) -> Iterator[Problem]:
+    """Options that are no names, which Hydra takes for a bug of its caller."""
+    for item in parsed:
+        if item.key_or_group not in GROUPS or item.type is not OverrideType.CHANGE:
+            continue
+        value = item.value()
+        options = value.list if isinstance(value, ChoiceSweep) else [value]
+        if any(isinstance(each, bool | int | float | RangeSweep | None) for each in options):
+            yield Problem(
+                key=item.key_or_group,
+                text="expected the name of an option, got a number, a truth value or null",
+                where=f"command line: {_as_typed(item)}",
+                hint="mlps --help lists them with what they are for",
+            )
 
 
 def _is_group(item: Override) -> bool:

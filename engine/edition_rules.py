@@ -50,7 +50,11 @@ def _kvcache(text: str, reason: str = "", choice: str = "") -> EditionRule:
 
 COMMON: Mapping[str, EditionRule] = {
     "1.1": _common("the tool writes the whole tree, people add descriptions of systems alone"),
-    "1.2": _common("variables that tune object storage are declared in the job", _NO_OBJECT),
+    "1.2": _common(
+        "variables that tune object storage are declared in the job",
+        choice="ranks get only the variables that the job names; what the login shell of another "
+        "host adds is not seen",
+    ),
     "2.1.1": _common("one directory for each submitter, named in plain letters"),
     "2.1.2": _common(
         "at the top there are divisions and code images",

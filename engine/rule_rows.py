@@ -56,6 +56,11 @@ JOB_RULES: Mapping[str, Rule] = {
         severity="warning",
         covers=("EDN-01",),
     ),
+    "JOB-06": Rule(
+        text="no variable that tunes object storage (S3DLIO_*) comes from the shell",
+        phase="compose",
+        covers=("1.2",),
+    ),
     "ENV-01": Rule(
         text="the launcher's program is installed",
         phase="preflight",

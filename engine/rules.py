@@ -19,6 +19,9 @@ from .tables import printable
 # Reasons of an outcome that somebody asked for.
 STOPPED = ("stop", "killed")
 
+# Variables of s3dlio, the library through which benchmarks reach object storage, begin so.
+TUNING = "S3DLIO_"
+
 # What an edition of the user's own fixes as it likes: its limits, and its workloads.
 _OF_EDITION = ("edition.", "benchmark.")
 
@@ -117,6 +120,8 @@ def judge_job(spec: JobSpec, origins: Mapping[str, Origin]) -> list[Finding]:
         findings.append(_partial_stages(spec))
     if not spec.cluster.is_even:
         findings.append(_uneven_ranks(spec))
+    if division.name == "closed":
+        findings += _undeclared_tuning(spec)
     return findings
 
 
@@ -204,6 +209,35 @@ def _changed(value: object, origin: Origin) -> bool:
     if origin.kind == "packaged":
         return False
     return origin.kind in ("user", "found") or value != origin.default
+
+
+def _undeclared_tuning(spec: JobSpec) -> Iterator[Finding]:
+    """JOB-06: variables whose values are those of somebody's shell, which no archive holds.
+
+    Ranks get what these two keys let through and what `launcher.env`, or the environment of a
+    foreign program, sets to a value that stands in the job.
+    """
+    launcher = spec.launcher
+    for key, forms in (
+        ("launcher.forward_env", launcher.forward_env),
+        ("launcher.scheduler_env", launcher.scheduler_env),
+    ):
+        for form in forms:
+            if _lets_tuning_through(form) and form not in launcher.env:
+                name = f"{TUNING}NAME" if "*" in form else form
+                yield Finding(
+                    rule="JOB-06",
+                    severity="error",
+                    key=key,
+                    text=f"{form} takes what the shell has; the job must hold the value "
+                    "(Rules 1.2)",
+                    hint=f"leave it out; or 'launcher.env.{name}=\"VALUE\"'",
+                )
+
+
+def _lets_tuning_through(form: str) -> bool:
+    start, star, _ = form.partition("*")
+    return start.startswith(TUNING) or bool(star and TUNING.startswith(start))
 
 
 # ---------------------------------------------------------------- after the run

@@ -167,7 +167,7 @@ def _refuse_name(name: str) -> None:
         wrong += f"at most {_NAME_LIMIT} of them"
     elif name.endswith(".yaml"):
         wrong = "expected a name without its ending"
-    elif not isinstance(parse_overrides([f"system={name}"], multirun=False)[0].value(), str):
+    elif not isinstance(parse_overrides([f"system.name={name}"], multirun=False)[0].value(), str):
         wrong = f"system={name} would be read as a number, a truth value or null, not as a name"
     elif any(name == option.name for option in find_options("system", ())):
         wrong = "mlps has a packaged option of that name, which a file cannot replace"

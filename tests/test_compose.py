@@ -209,6 +209,27 @@ def test_refused(tmp_path, words, text):
     assert refused(compose, words, conf_dirs=(), cwd=tmp_path) == expected
 
 
+@pytest.mark.parametrize("word", ["benchmark=1", "system=null", "launcher=true", "cluster=2.5"])
+def test_an_option_that_is_no_name(tmp_path, word):
+    group = word.partition("=")[0]
+    words = [word] if group == "benchmark" else [QUICK, word]
+    assert refused(compose, words, conf_dirs=(), cwd=tmp_path) == (
+        f"{group} (command line: {word}): expected the name of an option, got a number, a truth "
+        "value or null\n  hint: mlps --help lists them with what they are for"
+    )
+
+
+@pytest.mark.parametrize("word", ["system=null,a", "launcher=range(1,3)", "benchmark=1,2"])
+def test_a_sweep_over_what_is_no_name(word):
+    with pytest.raises(ConfigError, match="expected the name of an option"):
+        parse_overrides([word], multirun=True)
+
+
+@pytest.mark.parametrize("word", ["system='1'", "benchmark=a,b", "+system=a", "~system"])
+def test_names_of_options_are_left_to_hydra(word):
+    assert len(parse_overrides([word], multirun=True)) == 1
+
+
 def test_a_file_that_is_not_yaml_is_named_with_its_line(mine, tmp_path):
     text = refused(compose, ["benchmark=broken"], conf_dirs=[mine], cwd=tmp_path)
     assert text.startswith(f"{mine}/benchmark/broken.yaml, line 2, column 1: ")

@@ -139,6 +139,38 @@ def test_job_03_is_silent_where_all_stages_run(make_spec):
     assert judged(make_spec(CLOSED | {"stages": None})) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "form", "name"),
+    [
+        ("launcher.forward_env", "S3DLIO_H2C", "S3DLIO_H2C"),
+        ("launcher.scheduler_env", "S3DLIO_*", "S3DLIO_NAME"),
+        ("launcher.scheduler_env", "S*", "S3DLIO_NAME"),
+        ("launcher.scheduler_env", "*", "S3DLIO_NAME"),
+    ],
+)
+def test_job_06_fires_where_the_shell_tunes_object_storage(make_spec, key, form, name):
+    assert judged(make_spec(CLOSED | {key: ["PATH", form]})) == [
+        f"error JOB-06 {key}: {form} takes what the shell has; the job must hold the value "
+        f"(Rules 1.2)\n  hint: leave it out; or 'launcher.env.{name}=\"VALUE\"'"
+    ]
+    assert judged(make_spec(OPEN | {key: ["PATH", form]})) == []
+    assert judged(make_spec({key: ["PATH", form]})) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"launcher.forward_env": ["PATH", "S3_ENDPOINT"]},
+        {"launcher.scheduler_env": ["SLURM_*", "S3DLIB_*"]},
+        {"launcher.env": {"S3DLIO_H2C": "1"}},
+        {"launcher.env": {"S3DLIO_H2C": "1"}, "launcher.forward_env": ["S3DLIO_H2C"]},
+    ],
+    ids=["another", "other forms", "declared", "declared and forwarded"],
+)
+def test_job_06_is_silent_where_the_job_holds_the_value(make_spec, changes):
+    assert judged(make_spec(CLOSED | changes)) == []
+
+
 # ---------------------------------------------------------------- RUN
 
 
