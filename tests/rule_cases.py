@@ -29,6 +29,10 @@ CASES: Mapping[str, tuple[str, str]] = {
         "test_rules.py::test_job_05_fires_for_an_edition_of_ones_own",
         "test_rules.py::test_job_05_is_silent_for_the_edition_that_mlps_ships",
     ),
+    "JOB-06": (
+        "test_rules.py::test_job_06_fires_where_the_shell_tunes_object_storage",
+        "test_rules.py::test_job_06_is_silent_where_the_job_holds_the_value",
+    ),
     "ENV-01": (
         "test_preflight.py::test_env_01_fires_without_a_launcher",
         "test_preflight.py::test_a_machine_that_is_ready",
