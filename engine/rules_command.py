@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from .arguments import parser_of, print_json
 from .canonical import Document
+from .edition import packaged_edition
 from .edition_rules import EDITION_RULES, EditionRule, judged_by
 from .rule_table import RULES
 from .rulebook import Rule
@@ -41,6 +42,7 @@ def _tables(
 ) -> Iterator[tuple[Row, list[Row]]]:
     demands: list[Row] = [*_rule_rows(rows, families=family is None)]
     yield ("rule", "judged", "at most", "what it demands"), demands
+    yield ("limit", "compared by", "in v3.0"), [*_limit_rows(rows)]
     yield ("v3.0", "judged by", "what the edition asks for"), [*edition_rows(edition)]
     yield ("v3.0", "why it is not judged, or what side is taken"), [*remark_rows(edition)]
 
@@ -60,7 +62,7 @@ def rules_document(rows: dict[str, Rule], edition: dict[str, EditionRule]) -> Do
                 "severity": rule.severity,
                 "families": list(rule.families),
                 "covers": list(rule.covers),
-                "limits": list(rule.limits),
+                "limits": {limit: _limit(limit) for limit in rule.limits},
             }
             for name, rule in rows.items()
         ],
@@ -82,6 +84,30 @@ def _rule_rows(rows: dict[str, Rule], *, families: bool) -> Iterator[tuple[str, 
     for name, rule in rows.items():
         of = f"{', '.join(rule.families)}: " if families and rule.families else ""
         yield name, rule.phase, rule.severity, of + rule.text
+
+
+def _limit_rows(rows: dict[str, Rule]) -> Iterator[tuple[str, ...]]:
+    """Key below `edition`, the rules that compare with it, and its value."""
+    for limit in dict.fromkeys(limit for rule in rows.values() for limit in rule.limits):
+        rules = [name for name, rule in rows.items() if limit in rule.limits]
+        yield limit, " ".join(rules), _shown(_limit(limit))
+
+
+def _limit(key: str) -> object:
+    value: object = packaged_edition()
+    for name in key.split("."):
+        assert isinstance(value, dict), key
+        value = value[name]
+    return value
+
+
+def _shown(value: object) -> str:
+    """A limit's value in words: a table of names and numbers, a list, or one of them."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_shown(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(_shown(each) for each in value) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def edition_rows(edition: dict[str, EditionRule]) -> Iterator[tuple[str, ...]]:

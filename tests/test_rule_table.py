@@ -142,16 +142,26 @@ def test_rows_cover_ids_that_there_are():
     assert {each for row in RULES.values() for each in row.covers} <= set(EDITION_RULES)
 
 
+def printed(capsys, *arguments):
+    """The tables of `mlps rules`: the first words of their lines, and the lines."""
+    assert rules([*arguments], as_json=False) == 0
+    tables = [table.splitlines() for table in capsys.readouterr().out.split("\n\n")]
+    return [([line.split("  ")[0] for line in lines if line[0] != " "], lines) for lines in tables]
+
+
 def test_the_command_prints_every_rule(capsys):
-    assert rules([], as_json=False) == 0
-    lines = capsys.readouterr().out.splitlines()
-    first = [line.split("  ")[0] for line in lines]
-    for rule in (*RULES, *EDITION_RULES):
-        assert rule in first
+    judged, limits, asked, _ = printed(capsys)
+    assert judged[0] == ["rule", *RULES]
+    assert limits[0][1:] == [*dict.fromkeys(key for row in RULES.values() for key in row.limits)]
+    assert asked[0] == ["v3.0", *EDITION_RULES]
+    (steps,) = (line for line in limits[1] if line.startswith("training.steps_per_epoch "))
+    assert steps.split() == ["training.steps_per_epoch", "TRN-01", "500"]
     assert rules([], as_json=True) == 0
     document = json.loads(capsys.readouterr().out)
     assert [each["rule"] for each in document["rules"]] == list(RULES)
     assert [each["id"] for each in document["edition"]] == list(EDITION_RULES)
+    (sized,) = (each for each in document["rules"] if each["rule"] == "TRN-01")
+    assert sized["limits"] == {"training.steps_per_epoch": 500, "training.memory_times": 5}
 
 
 def test_a_family_sees_what_holds_for_it(capsys):
