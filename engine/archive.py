@@ -282,13 +282,12 @@ def manifest_text(archive: Archive) -> bytes:
 
 def read_sealed(archive: Archive, *names: str) -> list[Any]:
     """JSON documents as they were sealed. Raises ArchiveError where one is not, or is missing."""
-    manifest = read_bytes(archive.path(MANIFEST))
+    listed = set(read_bytes(archive.path(MANIFEST)).splitlines())
     found = []
     for name in names:
         path = archive.path(name)
         data = read_bytes(path)
-        # All lines of a manifest but this one are of no concern here.
-        if f"{sha256_hex(data)}  {name}\n".encode() not in manifest.splitlines(keepends=True):
+        if f"{sha256_hex(data)}  {name}".encode() not in listed:
             raise ArchiveError(
                 f"{path} is not what was sealed: {MANIFEST} names another digest",
                 hint=f"mlps verify {archive.root}",

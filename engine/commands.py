@@ -184,7 +184,8 @@ def _run(request: Request, notes: Sequence[str], as_json: bool) -> int:
 def _show_run(done: Report, as_json: bool) -> None:
     published = read_published(done.archive)
     if as_json:
-        print_json(published.as_document() | {"exit_code": done.exit_code})
+        doubts = [doubt.as_document() for doubt in done.doubts]
+        print_json(published.as_document() | {"exit_code": done.exit_code, "doubts": doubts})
     else:
         write_report(sys.stdout, published)
     sys.stderr.write(f"archive {done.archive.root}\n")

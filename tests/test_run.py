@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mlps.engine.commands import _show_run
@@ -41,6 +43,10 @@ def test_an_archive_that_will_not_verify_is_told_at_once(play, player, make_resu
     assert [(doubt.rule, doubt.key) for doubt in report.doubts] == [("EVD-07", "01-run-0")]
     found = verify_archive(report.archive.root)
     assert (found.exit_code, found.findings) == (7, report.doubts)
+    _show_run(report, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["exit_code"] == 7
+    assert document["doubts"] == [doubt.as_document() for doubt in report.doubts]
     _show_run(report, as_json=False)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"archive {report.archive.root}"

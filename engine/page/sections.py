@@ -130,14 +130,13 @@ def throughput(source: Source) -> str:
     for stage, result in source.measured[:STAGES_DRAWN]:
         lines = list(_timeline(result))
         figures.append(_rate_figure(f"Throughput of {stage.name}", stage.name, lines))
-    note, rates = "", source.rates
-    if rates is not None:
-        figures += _counted(source, rates)
-        note = (
-            "Charts of hosts: a line is the mean of the samples in a moment, its band goes from "
-            "the least to the most; measured windows are shaded."
-        )
-    return section("Throughput over time", grid(figures), note=note if any(figures) else "")
+    counted = [] if source.rates is None else list(_counted(source, source.rates))
+    note = (
+        "Charts of hosts: a line is the mean of the samples in a moment, its band goes from the "
+        "least to the most; measured windows are shaded."
+    )
+    shown = grid([*figures, *counted])
+    return section("Throughput over time", shown, note=note if any(counted) else "")
 
 
 _COUNTED = (
