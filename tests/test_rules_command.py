@@ -19,10 +19,11 @@ def lines(capsys):
     return run
 
 
-def test_every_line_fits_and_begins_with_its_rule(lines):
+def test_every_line_fits_and_begins_with_what_it_is_about(lines):
     found = lines()
     assert max(map(len, found)) <= PROSE_WIDTH
-    names = {*RULES, *EDITION_RULES, "rule", "v3.0", ""}
+    limits = {limit for rule in RULES.values() for limit in rule.limits}
+    names = {*RULES, *EDITION_RULES, *limits, "rule", "limit", "v3.0", ""}
     assert {line.split("  ")[0] for line in found} == names
 
 
