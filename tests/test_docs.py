@@ -537,7 +537,7 @@ def test_pages_have_the_rendered_tables():
         ("checkpointing.md", "schema=benchmark/checkpointing"),
         ("checkpointing.md", "checkpoints"),
         ("vectordb.md", "schema=benchmark/vectordb"),
-        ("vectordb.md", "schema=job/$defs/edition"),
+        ("rules.md", "schema=job/$defs/edition"),
         ("clusters.md", "schema=job/$defs/cluster"),
         ("clusters.md", "schema=job/$defs/launcher"),
         ("rules.md", "rules"),

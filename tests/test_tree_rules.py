@@ -28,6 +28,7 @@ from upstream_trees import (
 
 from mlps.engine import edition
 from mlps.engine.tree.table import TREE_RULES, UPSTREAM_RULES
+from mlps.engine.tree.upstream_kvcache import fixed
 from mlps.engine.tree.verify import verify_tree
 from mlps.engine.tree.walk import find_tree
 
@@ -413,6 +414,33 @@ def test_what_misses_a_value_that_the_rules_have_is_an_error(tmp_path, monkeypat
     document["vectordb"] |= {"status": "published", "recall_least": 1.0}
     monkeypatch.setattr(edition, "packaged_edition", lambda: document)
     assert rules_of(tmp_path, lambda files: None) == {("error", "VDB-06")}
+
+
+OPTION_3 = {
+    "--model": "llama3.1-70b-instruct", "--num-users": 70, "--duration": 300, "--gpu-mem-gb": 0,
+    "--cpu-mem-gb": 0, "--max-concurrent-allocs": 4, "--generation-mode": "none",
+}  # fmt: skip
+
+
+def test_what_an_option_fixes_is_what_the_rules_say():
+    assert fixed("1") == OPTION_3 | {
+        "--model": "llama3.1-8b", "--num-users": 200, "--max-concurrent-allocs": 16
+    }  # fmt: skip
+    assert fixed("2") == fixed("1") | {"--num-users": 100, "--cpu-mem-gb": 4}
+    assert fixed("3") == OPTION_3
+
+
+def run_with(flag, value):
+    """The clean tree, once its first Option ran with these flags."""
+    flags = " ".join(f"{name} {shown}" for name, shown in (fixed("1") | {flag: value}).items())
+    entry = {"command": f"kv-cache.py {flags}", "stdout": "kvcache_opt1_trial0.stdout.log"}
+    return edit(KV_METADATA, "command_output_files", [entry])
+
+
+@pytest.mark.parametrize("flag", OPTION_3)
+def test_every_flag_that_an_option_fixes_is_compared(tmp_path, flag):
+    assert rules_of(tmp_path / "right", run_with(flag, fixed("1")[flag])) == set()
+    assert ("error", "UPS-12") in rules_of(tmp_path / "wrong", run_with(flag, 7))
 
 
 def test_every_rule_of_trees_has_a_flaw():
