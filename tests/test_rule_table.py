@@ -5,22 +5,29 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
+import conftest
 import pytest
+import rule_recorder
+from rule_cases import RULE_CASES, Case
+from rule_recorder import recorded, refuted
 
 from mlps.engine.edition_rules import EDITION_RULES, judged_by
 from mlps.engine.errors import ConfigError
+from mlps.engine.foreign_metrics import judge_foreign
 from mlps.engine.options import packaged_conf
 from mlps.engine.plain_files import read_yaml
 from mlps.engine.rule_table import RULES
+from mlps.engine.rules import Finding, from_document
 from mlps.engine.rules_command import rules
 
 ENGINE = packaged_conf().parent / "engine"
 TESTS = Path(__file__).parent
-# Where rules are listed, not tried: their ids are no cases.
-LISTS = ("test_rule_table.py", "test_docs.py", "test_sarif.py")
 
 # Ids of the text of v3.0, by family: its common rules, those of each family, and its gates.
 TEXT = """
@@ -83,26 +90,89 @@ def test_nothing_is_graver_than_its_row_says():
     assert graver == {}
 
 
+# ---------------------------------------------------------------- the cases of each rule
+
+
+def test_every_rule_has_its_cases():
+    assert [*RULE_CASES] == [*RULES]
+    assert [rule for rule, case in RULE_CASES.items() if case.fires == case.silent] == []
+
+
+def test_the_cases_are_tests_that_are_run():
+    """That they fire, or judge and are silent, is then asserted while they run, by conftest."""
+    nodes = sorted({node for case in RULE_CASES.values() for node in (case.fires, case.silent)})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, *nodes], cwd=TESTS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(nodes)} tests collected" in done.stdout
+
+
 @cache
-def cases():
-    """For each rule id the tests that name it."""
+def parts_of(name):
+    """The source of all at the top of a file of tests, by the names that it gives."""
+    text = (TESTS / name).read_text(encoding="utf-8")
     found = {}
-    for path in TESTS.rglob("test_*.py"):
-        if path.name in LISTS:
-            continue
-        for rule in set(re.findall(r"\b[A-Z]{3,4}-\d\d\b", path.read_text(encoding="utf-8"))):
-            found.setdefault(rule, set()).add(path.name)
+    for node in ast.parse(text).body:
+        first = min([node, *getattr(node, "decorator_list", [])], key=lambda each: each.lineno)
+        source = "\n".join(text.splitlines()[first.lineno - 1 : node.end_lineno])
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            found[ast.unparse(target)] = source
+        elif isinstance(node, ast.FunctionDef):
+            found[node.name] = source
     return found
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_every_rule_has_its_cases(rule):
-    """A row that is added without a test that fires it fails here.
+@pytest.mark.parametrize("rule", RULE_CASES)
+def test_the_test_that_fires_a_rule_names_it(rule):
+    """In itself, in its parameters, or in a table of its file that it uses."""
+    name, _, test = RULE_CASES[rule].fires.partition("::")
+    parts = parts_of(name)
+    own = parts[test.partition("[")[0]]
+    tables = [parts[word] for word in re.findall(r"\b[A-Z_]+\b", own) if word in parts]
+    assert any(rule in source for source in (own, *tables))
 
-    That rules are silent where they hold is shown by runs in the form of a score, clean trees,
-    clean packages and the examples of the pages, of which each has no finding at all.
-    """
-    assert cases().get(rule), f"no test names {rule}"
+
+UNMEASURED = {"foreign": {"programs": [], "measured_by": "x", "missing": {}, "flaws": {}}}
+JUDGE = "foreign_metrics:judge_foreign"
+
+
+@pytest.mark.parametrize(
+    ("measured", "judge", "wrong"),
+    [
+        (True, JUDGE, ["EXT-01 fired"]),
+        (False, JUDGE, ["EXT-01 did not fire in foreign_metrics:judge_foreign"]),
+        (True, "rules:judge_job", ["EXT-01 did not fire in rules:judge_job", "EXT-01 fired",
+         "EXT-01 was not judged: rules:judge_job was not called"]),
+    ],
+    ids=["fired", "silent", "judged elsewhere"],
+)  # fmt: skip
+def test_what_the_table_says_of_a_test_is_refuted_where_it_is_not_so(measured, judge, wrong):
+    case = {"EXT-01": Case(judge=judge, fires="", silent="")}
+    with recorded(calls=True) as record:
+        assert len([*judge_foreign("run", measured, UNMEASURED)]) == int(measured)
+    assert refuted(record, case, case) == wrong
+
+
+def test_findings_that_are_read_or_made_by_a_test_are_no_judgement():
+    with recorded(calls=False) as record:
+        finding = Finding(rule="JOB-01", severity="info", text="")
+        assert from_document(finding.as_document()) == finding
+    assert record.fired == {}
+
+
+def test_a_test_of_the_table_is_held_to_it(monkeypatch):
+    """Conftest's hook is given a test that neither fires nor judges what it should."""
+    item = SimpleNamespace(path=TESTS / "test_x.py", name="test_y")
+    case = Case(judge=JUDGE, fires="test_x.py::test_y", silent="test_x.py::test_z")
+    monkeypatch.setattr(rule_recorder, "RULE_CASES", {"EXT-01": case})
+    running = conftest.pytest_runtest_call(item)
+    next(running)
+    with pytest.raises(AssertionError, match="EXT-01 did not fire"):
+        running.send(None)
+
+
+# ---------------------------------------------------------------- the edition
 
 
 def test_every_id_of_the_edition_stands_in_the_table_once():
@@ -129,10 +199,14 @@ def test_rows_cover_ids_that_there_are_and_compare_with_limits_that_there_are():
 
 def test_the_command_prints_every_rule(capsys):
     assert rules([], as_json=False) == 0
-    lines = capsys.readouterr().out.splitlines()
-    first = [line.split("  ")[0] for line in lines]
-    for rule in (*RULES, *EDITION_RULES):
-        assert rule in first
+    sections = capsys.readouterr().out.split("\n\n")
+    # CAP-01 to CAP-03 are ids of both tables.
+    own, edition, remarks = [
+        [line.split("  ")[0] for line in section.splitlines()[1:]] for section in sections
+    ]
+    assert own == list(RULES)
+    assert edition == list(EDITION_RULES)
+    assert set(remarks) <= set(EDITION_RULES)
     assert rules([], as_json=True) == 0
     document = json.loads(capsys.readouterr().out)
     assert [each["rule"] for each in document["rules"]] == list(RULES)

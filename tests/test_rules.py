@@ -1,9 +1,11 @@
-"""Where each rule of jobs and outcomes fires and where it does not; RES and TRC are in
-test_stage_rules, ENV, DIR and CAP in test_preflight, EVD in test_verify."""
+"""Where each rule of jobs and outcomes fires and where it does not; JOB-04 is in
+test_cluster, RES and TRC in test_stage_rules, ENV, DIR and CAP in test_preflight, EVD in
+test_verify."""
 
 from __future__ import annotations
 
 import pytest
+from foreign_benchmark import FOREIGN
 
 from mlps.engine.compose import Origin, flatten
 from mlps.engine.options import packaged_conf
@@ -122,6 +124,38 @@ def test_job_03_fires_where_stages_are_left_out(make_spec, changes, severity):
 def test_job_03_is_silent_where_all_stages_run(make_spec):
     assert judged(make_spec({"stages": None})) == []
     assert judged(make_spec(CLOSED | {"stages": None})) == []
+
+
+def test_job_05_fires_for_an_edition_of_the_users_own(make_spec):
+    assert judged(make_spec(), ["edition.name"], "user") == [
+        "warning JOB-05 edition: edition v3.0 and its workloads are not those that mlps ships: the "
+        "verdict is that of this edition alone\n  hint: edition=v3_0"
+    ]
+
+
+def test_job_05_is_silent_for_an_edition_that_is_shipped(make_spec):
+    assert judged(make_spec(CLOSED)) == []
+
+
+# ---------------------------------------------------------------- EXT-02
+
+PROGRAM = FOREIGN | {
+    "commands": {"run": {"argv": ["prog", "{benchmark.settings.size}"]}},
+    "settings": {"size": 1},
+    "metrics": {},
+    "ignored": [{"key": "silence_limit_s", "why": "it has a limit of its own"}],
+}
+
+
+def test_ext_02_fires_for_a_key_that_a_foreign_program_does_not_read(make_spec):
+    assert judged(make_spec({"benchmark": PROGRAM}), ["benchmark.silence_limit_s"]) == [
+        "warning EXT-02 benchmark.silence_limit_s: prog ignores it: it has a limit of its own\n"
+        "  hint: leave it out"
+    ]
+
+
+def test_ext_02_is_silent_where_nobody_has_set_it(make_spec):
+    assert judged(make_spec({"benchmark": PROGRAM}), ["benchmark.settings.size"]) == []
 
 
 # ---------------------------------------------------------------- RUN

@@ -91,6 +91,11 @@ def test_the_name_must_be_that_of_the_system():
     assert rules(described("cloud"), name="mysystem") == []
 
 
+def test_local_storage_needs_no_networks():
+    local = {"solution__architecture__storage_location": "local", "clients__0__networking": ABSENT}
+    assert rules(described("cloud", **local)) == []
+
+
 def test_both_on_premises_and_remapping_are_fine():
     apart = {
         "solution__capabilities__simultaneous_write": False,

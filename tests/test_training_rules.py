@@ -127,6 +127,11 @@ def test_trn_01_goes_by_the_larger_of_measured_and_declared_memory(memory_gib, d
     assert finding.hint == f"benchmark.dataset.train.files={files}"
 
 
+def test_trn_01_is_silent_for_a_dataset_just_large_enough():
+    enough = training_spec(CLOSED | {"benchmark.dataset.train.files": STEPS_FILES})
+    assert judge_dataset_size(enough, 10 * GIB) == []
+
+
 def test_trn_01_fires_where_nothing_is_known_of_the_memory():
     spec = training_spec(CLOSED | {"benchmark.dataset.train.files": STEPS_FILES})
     (finding,) = judge_dataset_size(spec, None)
