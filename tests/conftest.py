@@ -11,7 +11,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from itertools import islice
@@ -22,12 +22,7 @@ import psutil
 import pytest
 from facts_of_hosts import facts_of
 from hypothesis import settings
-from rule_recorder import (  # noqa: F401 - hooks
-    pytest_configure,
-    pytest_runtest_call,
-    pytest_runtest_logreport,
-    pytest_sessionfinish,
-)
+from rule_recorder import cases_of, recorded, refuted
 from workplace import JobDirectory
 
 from mlps.engine import archive as files
@@ -79,6 +74,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         own = [item for kind in heavy[worker::workers] for item in kind]
         dealt += [*own, *islice(light, max(block - len(own), 0))]
     items[:] = [*dealt, *light]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that tests/rule_cases.py names must fire its rules, or judge them and be silent."""
+    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    fires, silent = cases_of(f"{file}::{item.name}")
+    if not fires and not silent:
+        return (yield)
+    with recorded(calls=bool(silent)) as record:
+        result = yield
+    wrong = refuted(record, fires, silent)
+    assert not wrong, f"tests/rule_cases.py: {'; '.join(wrong)}"
+    return result
 
 
 # ---------------------------------------------------------------- jobs

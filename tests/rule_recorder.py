@@ -1,69 +1,93 @@
-"""Watches which rules say something while each test runs, and compares that with rule_cases.
-
-A run of whole files fails where a test of the table did not make its rule speak, or where one that
-must be silent did. Parts of files (-k, file::test) and failed runs prove nothing either way.
-"""
+"""What the engine judges while a test runs: rules that fire, and functions that are called."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Set
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
 from typing import Any
+from unittest.mock import patch
 
-import pytest
-from rule_cases import CASES
+from rule_cases import RULE_CASES, Case
 
 from mlps.engine.rules import Finding
 
-_speaking: set[str] = set()
-_spoke: dict[str, set[str]] = {}
+ENGINE = "mlps.engine."
+# It makes findings anew that an archive holds: nobody has judged anything.
+READER = "rules:from_document"
 
 
-def flaws(cases: Mapping[str, tuple[str, str]], spoke: Mapping[str, Set[str]]) -> Iterator[str]:
-    """What the table says otherwise than the tests that ran; `spoke` has the rules of each."""
-    for rule, (fires, silent) in cases.items():
-        if fires in spoke and rule not in spoke[fires]:
-            yield f"{rule} never fired in {fires}"
-        if silent != fires and rule in spoke.get(silent, ()):
-            yield f"{rule} was not silent in {silent}"
+@dataclass
+class Record:
+    """`fired`: of each rule that fired, the functions that were under way; `called`: all others."""
+
+    fired: dict[str, set[str]] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def _name(frame: FrameType) -> str | None:
+    """A function of the engine as module:name; of others None."""
+    module = str(frame.f_globals.get("__name__", ""))
+    return f"{module[len(ENGINE) :]}:{frame.f_code.co_name}" if module.startswith(ENGINE) else None
+
+
+def _under_way(frame: FrameType | None) -> Iterator[str]:
+    """Functions of the engine from this one outwards."""
+    while frame is not None:
+        if (name := _name(frame)) is not None:
+            yield name
+        frame = frame.f_back
+
+
+@contextmanager
+def recorded(*, calls: bool) -> Iterator[Record]:
+    """Records the findings that the engine makes; where it is asked for, also its calls."""
+    record = Record()
     original = Finding.__init__
+    seen: set[CodeType] = set()
 
-    def recorded(self: Finding, **values: Any) -> None:
-        _speaking.add(values["rule"])
-        original(self, **values)
+    def made(self: Finding, **fields: Any) -> None:
+        original(self, **fields)
+        under_way = [*_under_way(sys._getframe(1))]
+        if under_way and under_way[0] != READER:
+            record.fired.setdefault(fields["rule"], set()).update(under_way)
 
-    config.add_cleanup(lambda: setattr(Finding, "__init__", original))
-    setattr(Finding, "__init__", recorded)  # noqa: B010 - the class is typed as it was
+    def profile(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code not in seen:
+            seen.add(frame.f_code)
+            if (name := _name(frame)) is not None:
+                record.called.add(name)
 
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    _speaking.clear()
-    try:
-        yield
-    finally:
-        # These go with a test's report from the process that ran it to the one that sums up.
-        item.user_properties.append(("rules", sorted(_speaking)))
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    rules = dict(report.user_properties).get("rules")
-    if report.when == "call" and isinstance(rules, list):
-        path, _, name = report.nodeid.partition("::")
-        test = f"{path.rpartition('/')[2]}::{name.partition('[')[0]}"
-        _spoke.setdefault(test, set()).update(rules)
+    with patch.object(Finding, "__init__", made):
+        before = sys.getprofile()
+        if calls:
+            sys.setprofile(profile)
+        try:
+            yield record
+        finally:
+            sys.setprofile(before)
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    config = session.config
-    in_part = config.getoption("keyword") or any("::" in word for word in config.args)
-    if hasattr(config, "workerinput") or exitstatus or in_part:
-        return
-    found = [*flaws(CASES, _spoke)]
-    if found:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        reporter = config.pluginmanager.get_plugin("terminalreporter")
-        for text in found if reporter else ():
-            reporter.write_line(f"tests/rule_cases.py: {text}", red=True)
+def cases_of(node: str) -> tuple[dict[str, Case], dict[str, Case]]:
+    """The rules that a test fires by the table, and those that it shows to be silent."""
+    fires = {rule: case for rule, case in RULE_CASES.items() if case.fires == node}
+    silent = {rule: case for rule, case in RULE_CASES.items() if case.silent == node}
+    return fires, silent
+
+
+def refuted(record: Record, fires: dict[str, Case], silent: dict[str, Case]) -> list[str]:
+    """What the table says of a test and what is not so."""
+    wrong = [
+        f"{rule} did not fire in {case.judge}"
+        for rule, case in fires.items()
+        if case.judge not in record.fired.get(rule, ())
+    ]
+    wrong += [f"{rule} fired" for rule in silent if rule in record.fired]
+    wrong += [
+        f"{rule} was not judged: {case.judge} was not called"
+        for rule, case in silent.items()
+        if case.judge not in record.called
+    ]
+    return wrong

@@ -65,6 +65,10 @@ def test_dir_01_fires_on_the_host_that_shows_it(changes, text, hint):
     assert said(found) == [("DIR-01", "node2", text, hint)]
 
 
+def test_dir_01_is_silent_for_a_directory_that_can_be_written():
+    assert list(judge_data_dir([host(), host("node2")])) == []
+
+
 def test_dir_01_says_nothing_of_a_host_without_facts():
     assert list(judge_data_dir([host(), Probed(name="node2", here=False)])) == []
 
@@ -72,7 +76,9 @@ def test_dir_01_says_nothing_of_a_host_without_facts():
 def test_cap_01_counts_the_least_space_of_all_hosts():
     hosts = [host(), host("node2", free_bytes=2 * GIB), host("node3", free_bytes=GIB)]
     found = list(judge_space(hosts, 3 * GIB, "3 x 1 GiB"))
-    assert [finding.host for finding in found] == ["node2", "node3"]
+    assert [(finding.rule, finding.host) for finding in found] == [
+        ("CAP-01", "node2"), ("CAP-01", "node3"),
+    ]  # fmt: skip
     assert {finding.text for finding in found} == {
         "/data has 1.00 GiB free, the job needs 3.00 GiB (3 x 1 GiB); 2.00 GiB are missing"
     }

@@ -118,17 +118,15 @@ def test_findings_say_who_measured_and_what_is_missing():
         ("EXT-04", "error", "00-run-0 y_ms"),
     ]
     assert findings[0].text == "its numbers are those of prog (p: p 1); mlps did not measure them"
+
+
+def test_of_a_stage_that_is_not_measured_nobody_says_who_measured_it():
     assert [f.rule for f in judge_foreign("x", False, RESULT)] == ["EXT-03", "EXT-04"]
 
 
-def test_a_stage_that_is_whole_has_no_finding_but_who_measured():
-    whole = RESULT | {"foreign": RESULT["foreign"] | {"flaws": {}, "missing": {}}}
+def test_a_stage_with_all_its_numbers_has_only_the_remark_who_measured_them():
+    whole = {"foreign": RESULT["foreign"] | {"flaws": {}, "missing": {}}}
     assert [f.rule for f in judge_foreign("00-run-0", True, whole)] == ["EXT-01"]
-
-
-def test_a_stage_that_is_not_measured_has_no_numbers_of_anybody():
-    whole = RESULT | {"foreign": RESULT["foreign"] | {"flaws": {}, "missing": {}}}
-    assert list(judge_foreign("00-prepare", False, whole)) == []
 
 
 def test_numbers_are_stated_anew_from_outputs_alone():

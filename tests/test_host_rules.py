@@ -251,8 +251,8 @@ def test_env_07_fires_where_mpi4py_loads_nothing():
 def test_env_10_is_about_root_and_open_mpi(changes, fires):
     asked = {"family": "openmpi", "may_run_as_root": False, "by_scheduler": False, "uid": 0}
     found = list(judge_root(**(asked | changes)))
-    assert [finding.hint for finding in found] == (
-        ["launcher.run_as_root=true, or another user"] if fires else []
+    assert [(finding.rule, finding.hint) for finding in found] == (
+        [("ENV-10", "launcher.run_as_root=true, or another user")] if fires else []
     )
 
 
@@ -284,7 +284,7 @@ def test_many_hosts_short_of_memory_or_time_are_one_line_each():
 def test_env_12_compares_with_the_hard_limit(hard, fires):
     limits = {"soft": 1, "hard": hard}
     found = list(judge_open_files([host("node2", open_files=limits)], 1000))
-    assert bool(found) is fires
+    assert [finding.rule for finding in found] == (["ENV-12"] if fires else [])
     if fires:
         assert found[0].text == ("a rank opens 1000 files and 256 others, but `ulimit -Hn` is 1255")
         assert "nofile 1256" in found[0].hint

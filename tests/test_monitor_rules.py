@@ -175,4 +175,7 @@ def test_mon_04_fires_for_busy_hosts_alone():
         "numbers may be those of the host and not of the storage\n"
         "  hint: more hosts, or fewer ranks on each"
     )
+
+
+def test_mon_04_does_not_fire_for_hosts_that_have_processors_left():
     assert list(judge_cpu("01-run-0", {"n1": 94.9})) == []

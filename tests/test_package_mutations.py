@@ -295,21 +295,31 @@ def packed(run_id, workload="w", image=None):
 
 
 def test_archives_that_take_one_place_are_named():
-    assert collisions([packed("a"), packed("b", "v")]) == []
     (finding,) = collisions([packed("b"), packed("a")])
     assert (finding.rule, finding.key) == ("SUB-10", ".mlps/archives/b")
     assert finding.text == "is an attempt at w, and so is a"
 
 
-def test_code_that_is_in_no_image_is_told():
+def test_archives_of_two_workloads_take_two_places():
+    assert collisions([packed("a"), packed("b", "v")]) == []
+
+
+def test_code_of_an_image_is_not_told():
     assert without_image([packed("a", image=object())]) == []
+
+
+def test_code_that_is_in_no_image_is_told():
     assert [each.rule for each in without_image([packed("a")])] == ["SUB-12"]
+
+
+def test_files_of_the_size_that_a_site_takes_are_not_told(tmp_path):
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 100_000_000)
+    assert sizes_of(tmp_path) == (1, 100_000_000, [])
 
 
 def test_files_that_are_too_large_are_told(tmp_path):
     (tmp_path / "large").touch()
-    os.truncate(tmp_path / "large", 100_000_000)
-    assert sizes_of(tmp_path) == (1, 100_000_000, [])
     os.truncate(tmp_path / "large", 2_000_000_001)
     files, size_bytes, findings = sizes_of(tmp_path)
     assert (files, size_bytes) == (1, 2_000_000_001)

@@ -5,18 +5,25 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
+import conftest
 import pytest
-from rule_cases import CASES
-from rule_recorder import flaws
+import rule_recorder
+from rule_cases import RULE_CASES, Case
+from rule_recorder import recorded, refuted
 
 from mlps.engine.edition_rules import EDITION_RULES, judged_by
 from mlps.engine.errors import ConfigError
+from mlps.engine.foreign_metrics import judge_foreign
 from mlps.engine.options import packaged_conf
 from mlps.engine.plain_files import read_yaml
 from mlps.engine.rule_table import RULES
+from mlps.engine.rules import Finding, from_document
 from mlps.engine.rules_command import rules
 
 ENGINE = packaged_conf().parent / "engine"
@@ -83,28 +90,89 @@ def test_nothing_is_graver_than_its_row_says():
     assert graver == {}
 
 
+# ---------------------------------------------------------------- the cases of each rule
+
+
 def test_every_rule_has_its_cases():
-    """A row that is added without a test where it fires, and one where it does not, fails here.
-
-    Whether they do and do not is watched while they run: see rule_recorder.
-    """
-    assert [*CASES] == [*RULES]
+    assert [*RULE_CASES] == [*RULES]
+    assert [rule for rule, case in RULE_CASES.items() if case.fires == case.silent] == []
 
 
-@pytest.mark.parametrize("test", sorted({test for both in CASES.values() for test in both}))
-def test_the_tests_of_cases_are_there(test):
-    file, _, name = test.partition("::")
-    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
-    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+def test_the_cases_are_tests_that_are_run():
+    """That they fire, or judge and are silent, is then asserted while they run, by conftest."""
+    nodes = sorted({node for case in RULE_CASES.values() for node in (case.fires, case.silent)})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, *nodes], cwd=TESTS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(nodes)} tests collected" in done.stdout
 
 
-def test_a_case_that_is_none_is_told():
-    cases = {"A-01": ("x::f", "x::g"), "A-02": ("x::f", "x::f"), "A-03": ("y::f", "y::g")}
-    assert [*flaws(cases, {"x::f": {"A-01", "A-02"}, "x::g": set()})] == []
-    assert [*flaws(cases, {"x::f": {"A-02"}, "x::g": {"A-01"}})] == [
-        "A-01 never fired in x::f",
-        "A-01 was not silent in x::g",
-    ]
+@cache
+def parts_of(name):
+    """The source of all at the top of a file of tests, by the names that it gives."""
+    text = (TESTS / name).read_text(encoding="utf-8")
+    found = {}
+    for node in ast.parse(text).body:
+        first = min([node, *getattr(node, "decorator_list", [])], key=lambda each: each.lineno)
+        source = "\n".join(text.splitlines()[first.lineno - 1 : node.end_lineno])
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            found[ast.unparse(target)] = source
+        elif isinstance(node, ast.FunctionDef):
+            found[node.name] = source
+    return found
+
+
+@pytest.mark.parametrize("rule", RULE_CASES)
+def test_the_test_that_fires_a_rule_names_it(rule):
+    """In itself, in its parameters, or in a table of its file that it uses."""
+    name, _, test = RULE_CASES[rule].fires.partition("::")
+    parts = parts_of(name)
+    own = parts[test.partition("[")[0]]
+    tables = [parts[word] for word in re.findall(r"\b[A-Z_]+\b", own) if word in parts]
+    assert any(rule in source for source in (own, *tables))
+
+
+UNMEASURED = {"foreign": {"programs": [], "measured_by": "x", "missing": {}, "flaws": {}}}
+JUDGE = "foreign_metrics:judge_foreign"
+
+
+@pytest.mark.parametrize(
+    ("measured", "judge", "wrong"),
+    [
+        (True, JUDGE, ["EXT-01 fired"]),
+        (False, JUDGE, ["EXT-01 did not fire in foreign_metrics:judge_foreign"]),
+        (True, "rules:judge_job", ["EXT-01 did not fire in rules:judge_job", "EXT-01 fired",
+         "EXT-01 was not judged: rules:judge_job was not called"]),
+    ],
+    ids=["fired", "silent", "judged elsewhere"],
+)  # fmt: skip
+def test_what_the_table_says_of_a_test_is_refuted_where_it_is_not_so(measured, judge, wrong):
+    case = {"EXT-01": Case(judge=judge, fires="", silent="")}
+    with recorded(calls=True) as record:
+        assert len([*judge_foreign("run", measured, UNMEASURED)]) == int(measured)
+    assert refuted(record, case, case) == wrong
+
+
+def test_findings_that_are_read_or_made_by_a_test_are_no_judgement():
+    with recorded(calls=False) as record:
+        finding = Finding(rule="JOB-01", severity="info", text="")
+        assert from_document(finding.as_document()) == finding
+    assert record.fired == {}
+
+
+def test_a_test_of_the_table_is_held_to_it(monkeypatch):
+    """Conftest's hook is given a test that neither fires nor judges what it should."""
+    item = SimpleNamespace(path=TESTS / "test_x.py", name="test_y")
+    case = Case(judge=JUDGE, fires="test_x.py::test_y", silent="test_x.py::test_z")
+    monkeypatch.setattr(rule_recorder, "RULE_CASES", {"EXT-01": case})
+    running = conftest.pytest_runtest_call(item)
+    next(running)
+    with pytest.raises(AssertionError, match="EXT-01 did not fire"):
+        running.send(None)
+
+
+# ---------------------------------------------------------------- the edition
 
 
 def test_every_id_of_the_edition_stands_in_the_table_once():

@@ -1,10 +1,11 @@
-"""Where each rule of jobs and outcomes fires and where it does not; RES and TRC are in
-test_stage_rules, ENV, DIR and CAP in test_preflight, EVD in test_verify."""
+"""Where each rule of jobs and outcomes fires and where it does not; JOB-04 is in
+test_cluster, RES and TRC in test_stage_rules, ENV, DIR and CAP in test_preflight, EVD in
+test_verify."""
 
 from __future__ import annotations
 
 import pytest
-from official_jobs import official_spec
+from foreign_benchmark import FOREIGN
 
 from mlps.engine.compose import Origin, flatten
 from mlps.engine.options import packaged_conf
@@ -110,20 +111,6 @@ def test_job_02_fires_for_a_changed_rule_even_where_the_changed_rule_lets_it(mak
     assert text.startswith(f"error JOB-02 {key}: may not be changed in division closed")
 
 
-def test_job_05_fires_for_an_edition_of_ones_own(make_spec):
-    spec = make_spec(CLOSED | {"edition.name": "mine"})
-    origins = packaged(spec) | {"edition.name": Origin(kind="user", where="conf/edition/mine.yaml")}
-    assert [str(finding) for finding in judge_job(spec, origins)] == [
-        "warning JOB-05 edition: edition mine and its workloads are not those that mlps ships: the "
-        "verdict is that of this edition alone\n  hint: edition=v3_0"
-    ]
-
-
-def test_job_05_is_silent_for_the_edition_that_mlps_ships(make_spec):
-    spec = make_spec(CLOSED)
-    assert judge_job(spec, packaged(spec)) == []
-
-
 @pytest.mark.parametrize(
     ("changes", "severity"), [({}, "warning"), (CLOSED, "error"), (OPEN, "error")],
     ids=["whatif", "closed", "open"],
@@ -169,6 +156,38 @@ def test_job_06_fires_where_the_shell_tunes_object_storage(make_spec, key, form,
 )
 def test_job_06_is_silent_where_the_job_holds_the_value(make_spec, changes):
     assert judged(make_spec(CLOSED | changes)) == []
+
+
+def test_job_05_fires_for_an_edition_of_the_users_own(make_spec):
+    assert judged(make_spec(), ["edition.name"], "user") == [
+        "warning JOB-05 edition: edition v3.0 and its workloads are not those that mlps ships: the "
+        "verdict is that of this edition alone\n  hint: edition=v3_0"
+    ]
+
+
+def test_job_05_is_silent_for_an_edition_that_is_shipped(make_spec):
+    assert judged(make_spec(CLOSED)) == []
+
+
+# ---------------------------------------------------------------- EXT-02
+
+PROGRAM = FOREIGN | {
+    "commands": {"run": {"argv": ["prog", "{benchmark.settings.size}"]}},
+    "settings": {"size": 1},
+    "metrics": {},
+    "ignored": [{"key": "silence_limit_s", "why": "it has a limit of its own"}],
+}
+
+
+def test_ext_02_fires_for_a_key_that_a_foreign_program_does_not_read(make_spec):
+    assert judged(make_spec({"benchmark": PROGRAM}), ["benchmark.silence_limit_s"]) == [
+        "warning EXT-02 benchmark.silence_limit_s: prog ignores it: it has a limit of its own\n"
+        "  hint: leave it out"
+    ]
+
+
+def test_ext_02_is_silent_where_nobody_has_set_it(make_spec):
+    assert judged(make_spec({"benchmark": PROGRAM}), ["benchmark.settings.size"]) == []
 
 
 # ---------------------------------------------------------------- RUN
@@ -233,24 +252,3 @@ def test_a_finding_in_words_and_in_an_archive(finding, text):
 def test_errors_are_what_makes_a_result_invalid():
     findings = [Finding(rule=name, severity=name, text="") for name in ("info", "warning", "error")]
     assert [finding.rule for finding in errors(findings)] == ["error"]
-
-
-# ---------------------------------------------------------------- EXT-02
-
-
-IGNORED = "benchmark.settings.flags.seed"
-
-
-def foreign(changed):
-    """What is said of a job of kv-cache.py whose user set a key."""
-    spec = official_spec("external/kv_cache_py", {changed: 7})
-    origins = packaged(spec) | {changed: Origin(kind="override", where="x")}
-    return [(each.rule, each.severity, each.key) for each in judge_job(spec, origins)]
-
-
-def test_ext_02_fires_for_a_key_that_the_program_does_not_read():
-    assert foreign(IGNORED) == [("EXT-02", "warning", IGNORED)]
-
-
-def test_ext_02_is_silent_for_a_key_that_it_reads():
-    assert foreign("benchmark.settings.flags.num-users") == []

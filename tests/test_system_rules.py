@@ -111,6 +111,11 @@ def test_only_storage_that_is_remote_has_machines_of_its_own(location):
     assert found == ([] if location == "local" else ["SYS-28"])
 
 
+def test_local_storage_needs_no_networks():
+    local = {"solution__architecture__storage_location": "local", "clients__0__networking": ABSENT}
+    assert rules(described("cloud", **local)) == []
+
+
 def test_both_on_premises_and_remapping_are_fine():
     apart = {
         "solution__capabilities__simultaneous_write": False,

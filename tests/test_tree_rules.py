@@ -443,6 +443,21 @@ def test_every_flag_that_an_option_fixes_is_compared(tmp_path, flag):
     assert ("error", "UPS-12") in rules_of(tmp_path / "wrong", run_with(flag, 7))
 
 
+def test_of_runs_that_archives_prove_nothing_is_said_to_be_unproven(tmp_path):
+    groups = [*verify_tree(find_tree(write_tree(tmp_path, CLEAN)), proven=True)]
+    rules = [finding.rule for group in groups for finding in group.findings]
+    assert rules == ["TREE-15"]
+
+
+def test_without_a_pool_of_code_images_nothing_is_said_of_one(tmp_path):
+    pool = {name for name in CLEAN if name.startswith("code-images/")}
+    pointers = {name for name in CLEAN if name.endswith(".mlps-code-image")}
+    files = {name: CLEAN[name] for name in {*CLEAN} - pool - pointers}
+    assert {finding.rule for finding in found_in(write_tree(tmp_path, files))} == {
+        "UPS-01", "TREE-10",
+    }  # fmt: skip
+
+
 def test_every_rule_of_trees_has_a_flaw():
     told = {word.rpartition(":")[2] for _, words in FLAWS.values() for word in words.split()}
     # Links are made in test_hostile_tree; the others are remarks that every tree of a kind has.
