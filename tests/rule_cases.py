@@ -593,7 +593,7 @@ RULE_CASES: Mapping[str, Case] = {
     "SYS-22": Case(
         "system_rules:_judge_solution",
         "test_system_rules.py::test_the_name_must_be_that_of_the_system",
-        "test_system_source.py::test_a_description_in_order",
+        "test_system_rules.py::test_the_name_of_the_system_itself_is_no_flaw",
     ),
     "SYS-23": Case(
         "system_rules:_judge_solution",
