@@ -338,7 +338,7 @@ RULE_CASES: Mapping[str, Case] = {
     "CKP-05": Case(
         "checkpoint_rules:_gap",
         "test_checkpoint_rules.py::test_ckp_05_fires_where_reads_begin_late[whatif]",
-        "test_checkpoint_rules.py::test_ckp_05_is_silent[-5]",
+        "test_checkpoint_rules.py::test_ckp_05_is_silent[25]",
     ),
     "CKP-06": Case(
         "checkpoint_rules:_form",
