@@ -22,7 +22,7 @@ import psutil
 import pytest
 from facts_of_hosts import facts_of
 from hypothesis import settings
-from rule_recorder import cases_of, recorded, refuted
+from rule_recorder import cases_of, node_of, recorded, refuted
 from workplace import JobDirectory
 
 from mlps.engine import archive as files
@@ -79,8 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """A test that tests/rule_cases.py names must fire its rules, or judge them and be silent."""
-    file = item.path.relative_to(Path(__file__).parent).as_posix()
-    fires, silent = cases_of(f"{file}::{item.name}")
+    fires, silent = cases_of(node_of(item))
     if not fires and not silent:
         return (yield)
     with recorded(calls=bool(silent)) as record:

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from rule_cases import RULE_CASES, Case
 
 from mlps.engine.rules import Finding
@@ -68,6 +70,11 @@ def recorded(*, calls: bool) -> Iterator[Record]:
             yield record
         finally:
             sys.setprofile(before)
+
+
+def node_of(item: pytest.Item) -> str:
+    """A test as the table names it."""
+    return f"{item.path.relative_to(Path(__file__).parent).as_posix()}::{item.name}"
 
 
 def cases_of(node: str) -> tuple[dict[str, Case], dict[str, Case]]:

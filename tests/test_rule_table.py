@@ -15,7 +15,7 @@ import conftest
 import pytest
 import rule_recorder
 from rule_cases import RULE_CASES, Case
-from rule_recorder import recorded, refuted
+from rule_recorder import node_of, recorded, refuted
 
 from mlps.engine.edition_rules import EDITION_RULES, judged_by
 from mlps.engine.errors import ConfigError
@@ -98,9 +98,13 @@ def test_every_rule_has_its_cases():
     assert [rule for rule, case in RULE_CASES.items() if case.fires == case.silent] == []
 
 
-def test_the_cases_are_tests_that_are_run():
+def test_the_cases_are_tests_that_are_run(request):
     """That they fire, or judge and are silent, is then asserted while they run, by conftest."""
-    nodes = sorted({node for case in RULE_CASES.values() for node in (case.fires, case.silent)})
+    named = {node for case in RULE_CASES.values() for node in (case.fires, case.silent)}
+    # Of a run of all tests this is nothing, and costs nothing.
+    nodes = sorted(named - {node_of(item) for item in request.session.items})
+    if not nodes:
+        return
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run([*command, *nodes], cwd=TESTS, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

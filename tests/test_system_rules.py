@@ -90,6 +90,9 @@ def test_one_change_gives_one_rule(rule, kind, changes):
 
 def test_the_name_must_be_that_of_the_system():
     assert rules(described("cloud"), name="other") == ["SYS-22"]
+
+
+def test_the_name_of_the_system_itself_is_no_flaw():
     assert rules(described("cloud"), name="mysystem") == []
 
 
