@@ -8,6 +8,7 @@ import platform
 import re
 import shlex
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,6 +23,9 @@ from .launch import Argv
 
 # What a probe takes on a host that is busy, after the connection stands.
 PROBE_MARGIN_S = 4.0
+
+# Between a launch that brought nothing and the next try.
+AGAIN_AFTER_S = 1.0
 
 Kind = Literal[
     "name", "refused", "unreachable", "host_key", "host_key_changed", "login", "closed", "python",
@@ -195,14 +199,17 @@ def by_launcher(
 
     A host that the launch did not reach has the trouble `silent`, or `launch_limit` where it
     was ended at its limit, with the last words of the launcher. A launch that ended well although
-    a host said nothing has lost what it said, as srun was seen to do: it is made once more.
+    a host said nothing, or ended before any host said something, is made once more: srun was seen
+    to lose answers, and to fail on nodes that still clear up after others.
     """
     command = Command(
         argv=argv.words, env=env, limit_s=limit_s + PROBE_MARGIN_S, hostfile=argv.hostfile
     )
     (answer,) = run_all([command], stopped=stopped)
     found = from_launch(names, answer, mark)
-    if answer.exit_status == 0 and any(host.facts is None for host in found.values()):
+    silent = [host.facts is None for host in found.values()]
+    if (answer.exit_status == 0 and any(silent)) or (answer.exit_status and all(silent)):
+        time.sleep(AGAIN_AFTER_S)
         (answer,) = run_all([command], stopped=stopped)
         again = from_launch(names, answer, mark)
         found |= {name: again[name] for name, host in found.items() if host.facts is None}
@@ -218,8 +225,16 @@ def from_launch(names: Sequence[str], answer: Answer, mark: str) -> dict[str, Pr
         if facts is not None and name is not None and name not in found:
             found[name] = _with_facts(Probed(name=name, here=False), facts, line)
     kind: Kind = "launch_limit" if answer.timed_out else "silent"
-    silent = Trouble(kind=kind, text=answer.start_error or answer.last_words)
+    silent = Trouble(kind=kind, text=answer.start_error or _last_words(answer))
     return {name: found.get(name, Probed(name=name, here=False, trouble=silent)) for name in names}
+
+
+def _last_words(answer: Answer) -> str:
+    """What a launcher said last, which may be of no concern, and how it ended."""
+    if answer.exit_status is None:
+        return answer.last_words
+    ended = f"it ended with status {answer.exit_status}"
+    return f"{answer.last_words} ({ended})" if answer.last_words else ended
 
 
 def name_of(host: str, names: Sequence[str]) -> str | None:

@@ -149,7 +149,10 @@ def test_one_launch_asks_all_hosts(by_launcher, calls):
 def test_a_host_that_takes_its_launch_along_is_named_and_the_others_are_kept(by_launcher, calls):
     node1, lost, node3 = collect_facts(*by_launcher("node1", "lost", "node3"), ENVIRON)
     assert node1.facts is not None and node3.facts is not None
-    assert (lost.trouble.kind, lost.trouble.text) == ("silent", "launcher: lost: not responding")
+    assert (lost.trouble.kind, lost.trouble.text) == (
+        "silent",
+        "launcher: lost: not responding (it ended with status 1)",
+    )
     assert sorted(calls()) == ["lost", "node1", "node1,lost,node3", "node3"]
 
 

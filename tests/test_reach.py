@@ -218,7 +218,10 @@ def test_one_launch_brings_the_facts_of_all_hosts(tmp_path):
 def test_hosts_without_an_answer_have_the_launchers_words(tmp_path):
     found = launch(tmp_path, "echo 'srun: error: node2: not responding' >&2; exit 1", "node2")
     trouble = found["node2"].trouble
-    assert (trouble.kind, trouble.text) == ("silent", "srun: error: node2: not responding")
+    assert (trouble.kind, trouble.text) == (
+        "silent",
+        "srun: error: node2: not responding (it ended with status 1)",
+    )
 
 
 def test_a_launch_that_ended_well_and_lost_what_a_host_said_is_made_again(tmp_path):
@@ -230,9 +233,17 @@ def test_a_launch_that_ended_well_and_lost_what_a_host_said_is_made_again(tmp_pa
     assert (tmp_path / "calls").read_text() == "x\n" * 2
 
 
-def test_a_launch_that_failed_is_not_made_again(tmp_path):
+def test_a_launch_that_failed_before_any_host_spoke_is_made_once_more(tmp_path):
     words = f"echo x >> {tmp_path}/calls; exit 1"
-    assert launch(tmp_path, words, "node1")["node1"].trouble.kind == "silent"
+    trouble = launch(tmp_path, words, "node1")["node1"].trouble
+    assert (trouble.kind, trouble.text) == ("silent", "it ended with status 1")
+    assert (tmp_path / "calls").read_text() == "x\n" * 2
+
+
+def test_a_launch_that_failed_on_some_hosts_is_not_made_again(tmp_path):
+    line = json.dumps({MARK: "node1", "unix_s": 1.0})
+    found = launch(tmp_path, f"echo x >> {tmp_path}/calls; echo '{line}'; exit 1", "node1", "node2")
+    assert [host.facts is None for host in found.values()] == [False, True]
     assert (tmp_path / "calls").read_text() == "x\n"
 
 

@@ -1026,6 +1026,12 @@ static void finish_row(struct scheduler *s, struct node *node)
 {
 	struct lane *lane = node->lane;
 	account_row(s, node);
+	if (node->check) {
+		/* All of it is compared before this round ends; what the end cuts short is not counted. */
+		s->account->checked_operations++;
+		s->account->checked_blocks += node->row.length / BLOCK_BYTES;
+		s->account->checked_bytes += node->row.length;
+	}
 	join_row(lane, node);
 	open_gates(s, &node->row);
 	if (node->row.kind == STORE) {
@@ -1053,7 +1059,6 @@ static void release_buffer(struct scheduler *s, const struct piece *piece)
 		buffer->file = piece->file;
 		buffer->offset = piece->offset;
 		buffer->length = piece->length;
-		buffer->ends = buffer->first_block * BLOCK_BYTES + piece->length == node->row.length;
 		list = &s->to_check;
 	}
 	buffer->next = *list;
@@ -1113,10 +1118,6 @@ static void check_buffer(struct scheduler *s, const struct buffer *buffer)
 				 ? verify_content(config, buffer, &seen)
 				 : core_verify(buffer->memory, blocks, config->key, buffer->chunk,
 					       buffer->version, buffer->first_block, &seen);
-	/* A row counts once; the end that cuts it short leaves its last piece out. */
-	account->checked_operations += buffer->ends;
-	account->checked_blocks += blocks;
-	account->checked_bytes += buffer->length;
 	account->mismatches += wrong;
 	struct failure *failure = wrong ? fail(s, WRONG_DATA) : NULL;
 	if (failure == NULL)

@@ -93,7 +93,6 @@ struct buffer {
 	/* What it must hold, while it waits for its verification. */
 	uint64_t offset, chunk;
 	uint32_t length, version, file, first_block;
-	bool ends; /* it holds the end of its row */
 	uint32_t turn; /* where in the pool its content begins, if that is placed */
 };
 

@@ -460,6 +460,7 @@ def test_what_the_end_cuts_short_does_not_count_as_verified(execute):
     for _ in range(5):
         account = execute(endless(), Control(duration_s=0.02), io_size_bytes=4096)
         assert account.checks.operations == account.read.total_operations
+        assert account.checks.bytes == account.read.total_bytes == 4096 * account.checks.blocks
 
 
 def test_a_stop_is_obeyed_at_once(execute):
