@@ -192,9 +192,9 @@ def _show_run(done: Report, as_json: bool) -> None:
     for doubt in done.doubts:
         sys.stderr.write(f"{doubt}\n")
     if done.doubts:
-        sys.stderr.write(
-            "  hint: mlps verify will refuse this archive; was a clock set meanwhile?\n"
-        )
+        clocks = any(doubt.rule == "EVD-05" for doubt in done.doubts)
+        why = "was a clock set meanwhile?" if clocks else "please report it: its engine is wrong"
+        sys.stderr.write(f"  hint: mlps verify will refuse this archive; {why}\n")
     failure = done.result["failure"]
     if failure is not None:
         logs = done.archive.path(f"stages/{failure['stage']}")

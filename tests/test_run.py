@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from mlps.engine.commands import _show_run
+from mlps.engine.rules import Finding
 from mlps.engine.units import GIB
 from mlps.engine.verify import verify_archive
 
@@ -51,7 +53,19 @@ def test_an_archive_that_will_not_verify_is_told_at_once(play, player, make_resu
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"archive {report.archive.root}"
     assert lines[1].startswith("error EVD-07 01-run-0: ")
-    assert lines[2] == "  hint: mlps verify will refuse this archive; was a clock set meanwhile?"
+    assert lines[2] == (
+        "  hint: mlps verify will refuse this archive; please report it: its engine is wrong"
+    )
+
+
+def test_a_clock_that_was_set_is_asked_for(play, player, capsys):
+    report = play(player)
+    doubt = Finding(rule="EVD-05", severity="error", key="01-run-0", text="it ended first")
+    _show_run(replace(report, doubts=(doubt,)), as_json=False)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "error EVD-05 01-run-0: it ended first",
+        "  hint: mlps verify will refuse this archive; was a clock set meanwhile?",
+    ]
 
 
 def test_an_archive_that_verifies_is_not_doubted(play, player, capsys):
