@@ -16,8 +16,8 @@ WINDOW_SLACK = 0.05
 # Rounded stamps.
 ROUNDING = 1e-3
 ROUNDING_S = 0.05
-# Ranks of one training wait for each other in every step, so that their times hardly differ.
-RANKS_SPREAD = 0.1
+# What times that are told as sums of ranks leave open.
+TIMES_SLACK = 0.1
 
 
 def contradictions(result: Document) -> Iterator[str]:
@@ -102,12 +102,27 @@ def _training(result: Document) -> Iterator[str]:
         counted_s = epoch["block_sum_s"] - epoch["first_step_sum_s"]
         if epoch["steps"] < 2 or counted_s < ROUNDING_S * ranks:
             continue
-        by_time_pct = 100 * (epoch["steps"] - 1) * computation_s * ranks**2 / counted_s
-        if not (1 - RANKS_SPREAD) * by_time_pct <= told_pct <= (1 + RANKS_SPREAD) * by_time_pct:
+        least_pct = 100 * (epoch["steps"] - 1) * computation_s * ranks / counted_s
+        most_pct = _most_utilisation_pct(least_pct, epoch["au_nominal_worst_pct"])
+        if not (1 - TIMES_SLACK) * least_pct <= told_pct / ranks <= (1 + TIMES_SLACK) * most_pct:
             yield (
                 f"{where}: utilisation of {told_pct / ranks:.2f} %, its times make it "
-                f"{by_time_pct / ranks:.2f} %"
+                f"{least_pct:.2f} %" + (f" to {most_pct:.2f} %" if most_pct > least_pct else "")
             )
+
+
+def _most_utilisation_pct(least_pct: float, worst_pct: float) -> float:
+    """The most that ranks have on average whose mean time makes `least_pct`, the worst `worst_pct`.
+
+    A rank's utilisation is the time that it computes over all of its time, which is convex: the
+    mean over ranks is least where all times are equal, and most where each is the longest or none
+    but that of computing (Jensen).
+    """
+    if not 0 < worst_pct < least_pct < 100:
+        return least_pct
+    mean, longest = 100 / least_pct, 100 / worst_pct  # in times that of computing
+    quick = (longest - mean) / (longest - 1)
+    return 100 * quick + worst_pct * (1 - quick)
 
 
 def _searches(result: Document) -> Iterator[str]:
