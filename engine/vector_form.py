@@ -81,18 +81,22 @@ def source_of(table: VectorTable) -> str:
     return f" ({table.told_by})" if table.told_by else ""
 
 
+def scales_of(table: VectorTable) -> str:
+    """The datasets that are scored, for the text of a finding."""
+    return ", ".join(f"{vectors:,} x {dimension:,}" for vectors, dimension in table.scales)
+
+
 def _scale(spec: JobSpec, job: VectorJob, table: VectorTable) -> Iterator[Finding]:
     if (job.vectors, job.dimension) in table.scales:
         return
     data = "vectors of a file of your own"
     if job.vectors is not None and job.dimension is not None:
         data = f"{job.vectors:,} vectors of {job.dimension:,} dimensions"
-    scales = ", ".join(f"{vectors:,} x {dimension:,}" for vectors, dimension in table.scales)
     yield Finding(
         rule="VDB-01",
         severity=by_table(spec, table),
         key="benchmark.dataset.num_vectors",
-        text=f"{data} are no scale that is scored (Rules 5.1.1); scored are {scales}"
+        text=f"{data} are no scale that is scored (Rules 5.1.1); scored are {scales_of(table)}"
         f"{source_of(table)}",
     )
 

@@ -106,13 +106,13 @@ def judge_workload(workload: Workload) -> Iterator[Finding]:
                 f"{workload.path}/{name.rstrip('/')}",
                 "has no place among the runs of a workload",
             )
-    if leaves and leaves[0].layout == 3:
-        yield from _judge_model(leaves[0], workload)
-        yield from _judge_tables(workload, leaves)
-    if leaves:
-        yield from _judge_phases(workload, leaves)
     if not leaves:
         yield _finding("TREE-07", "error", workload.path, "holds no run")
+        return
+    if leaves[0].layout == 3:
+        yield from _judge_model(leaves[0], workload)
+        yield from _judge_tables(workload, leaves)
+    yield from _judge_phases(workload, leaves)
 
 
 def _judge_leaf(leaf: Leaf, files: Mapping[str, int]) -> Iterator[Finding]:

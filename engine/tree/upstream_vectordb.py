@@ -8,7 +8,7 @@ from itertools import pairwise
 from ..edition import vector_limits
 from ..rules import Finding
 from ..units import GIB
-from ..vector_form import grave_of, source_of
+from ..vector_form import grave_of, scales_of, source_of
 from .documents import (
     LeafDocuments,
     count_at,
@@ -60,11 +60,11 @@ def _judge_scale(leaf: LeafDocuments) -> Iterator[Finding]:
     vectors, dimension = count_at(summary, "num_vectors"), count_at(summary, "dimension")
     if vectors is None or dimension is None or (vectors, dimension) in limits.scales:
         return
-    scales = ", ".join(f"{count:,} x {size:,}" for count, size in limits.scales)
     yield leaf.finding(
         "VDB-01",
         grave_of(limits),
-        f"{vectors:,} vectors of {dimension:,} dimensions are none of {scales}{source_of(limits)}",
+        f"{vectors:,} vectors of {dimension:,} dimensions are none of {scales_of(limits)}"
+        f"{source_of(limits)}",
         file=SUMMARY,
     )
 

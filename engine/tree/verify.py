@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from .. import edition
 from ..canonical import Document
 from ..errors import ArchiveError
 from ..options import find_options
@@ -19,7 +20,7 @@ from . import upstream_checkpointing as checkpointing
 from . import upstream_kvcache as kvcache
 from . import upstream_training as training
 from . import upstream_vectordb as vectordb
-from .documents import LeafDocuments, mapping_at, moment_at, shown, value_at
+from .documents import LeafDocuments, moment_at, shown, value_at
 from .reading import read_leaf
 from .rows import Row, has_row, image_of, row_of
 from .structure import is_whole, judge_submitter, judge_workload
@@ -96,7 +97,7 @@ def verify_tree(tree: Tree, *, proven: bool = False) -> Iterator[Group]:
 def official_training() -> Mapping[str, Document]:
     """The training workloads that mlps ships, as their files set them."""
     return {
-        option.name: mapping_at({"values": read_yaml(option.path)}, "values")
+        option.name: edition.official(option.name)
         for option in find_options("benchmark", ())
         if option.name.startswith("training/") and option.name != "training/quick"
     }
